@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# The few functions our CMakeLists.txt files are written in.
+
+# LLVM's and TableGen's output are SYSTEM so that -Werror is about our sources.
+include_directories(${CMAKE_SOURCE_DIR}/include)
+include_directories(SYSTEM ${LLVM_INCLUDE_DIRS} ${MLIR_INCLUDE_DIRS}
+  ${CMAKE_BINARY_DIR}/include)
+foreach(directory IN ITEMS third_party/dlpack)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/${directory})
+    include_directories(SYSTEM ${CMAKE_SOURCE_DIR}/${directory})
+  endif()
+endforeach()
+
+# One precompiled header for every target.
+file(WRITE ${CMAKE_BINARY_DIR}/moe_pch.cpp.tmp "// Carries the precompiled header.\n")
+configure_file(${CMAKE_BINARY_DIR}/moe_pch.cpp.tmp ${CMAKE_BINARY_DIR}/moe_pch.cpp COPYONLY)
+add_library(moe_pch OBJECT ${CMAKE_BINARY_DIR}/moe_pch.cpp)
+target_precompile_headers(moe_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/Precompiled.h)
+
+# moe_add_room(folder): add_subdirectory where the folder is a room already.
+macro(moe_add_room room)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/${room}/CMakeLists.txt)
+    add_subdirectory(${room})
+  endif()
+endmacro()
+
+# moe_add_library(Name source... [DEPENDS TableGen targets...] [LINK libraries...])
+# A static library. LINK is public: what a library's headers need, its users get.
+function(moe_add_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_precompile_headers(${name} REUSE_FROM moe_pch)
+  target_link_libraries(${name} PUBLIC ${ARG_LINK})
+  if(ARG_DEPENDS)
+    add_dependencies(${name} ${ARG_DEPENDS})
+  endif()
+  moe_depend_on_tablegen(${name} ${ARG_LINK})
+endfunction()
+
+# moe_add_tool(name source... [DEPENDS targets...] [LINK libraries...])
+# A program in build/bin.
+function(moe_add_tool name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  target_precompile_headers(${name} REUSE_FROM moe_pch)
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  if(ARG_DEPENDS)
+    add_dependencies(${name} ${ARG_DEPENDS})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY MOE_TOOLS ${name})
+endfunction()
+
+# moe_tablegen(TargetIncGen file.td (flag... -> output)...) reads as
+#   moe_tablegen(MoeIRIncGen MoeOps.td
+#     MoeOps.h.inc "-gen-op-decls" MoeOps.cpp.inc "-gen-op-defs")
+# and defines the target that libraries name in DEPENDS.
+function(moe_tablegen target file)
+  set(LLVM_TARGET_DEFINITIONS ${file})
+  set(rest ${ARGN})
+  while(rest)
+    list(POP_FRONT rest output flags)
+    separate_arguments(flags UNIX_COMMAND "${flags}")
+    mlir_tablegen(${output} ${flags})
+  endwhile()
+  set(TABLEGEN_OUTPUT ${TABLEGEN_OUTPUT})
+  if(TARGET ${target})
+    message(FATAL_ERROR "moe_tablegen: ${target} is defined twice")
+  endif()
+  add_public_tablegen_target(${target})
+endfunction()
+
+# Our libraries include each other's generated headers: whoever links MoeIR has
+# to wait for MoeIRIncGen. CMake orders static libraries by linking only for
+# Makefiles' sake; Ninja compiles in parallel, so the dependency is said here.
+function(moe_depend_on_tablegen name)
+  foreach(link IN LISTS ARGN)
+    if(TARGET ${link} AND link MATCHES "^Moe|^NVTile")
+      add_dependencies(${name} ${link})
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How lit runs the tests of this folder. Values of one build are in lit.site.cfg.py."""
+
+import os
+
+import lit.formats
+import lit.llvm
+from lit.llvm.subst import ToolSubst
+
+config.name = "moe-mlir"
+config.test_format = lit.formats.ShTest(not lit.llvm.llvm_config.use_lit_shell)
+config.suffixes = [".mlir", ".test"]
+config.excludes = ["Inputs", "CMakeLists.txt", "lit.cfg.py", "lit.site.cfg.py"]
+config.test_source_root = config.moe_test_dir
+config.test_exec_root = os.path.join(config.moe_binary_dir, "test")
+
+llvm = lit.llvm.llvm_config
+llvm.with_environment("PATH", config.llvm_tools_dir, append_path=True)
+llvm.with_environment("PATH", config.moe_tools_dir, append_path=True)
+llvm.add_tool_substitutions(
+    [
+        ToolSubst("%python", config.python, unresolved="ignore"),
+        ToolSubst("%moe_src_root", config.moe_source_dir, unresolved="ignore"),
+    ]
+)
+llvm.add_tool_substitutions(
+    [
+        ToolSubst(tool, unresolved="ignore")
+        for tool in ("moe-opt", "moe-run", "moe-compile", "moe-reduce")
+    ],
+    [config.moe_tools_dir],
+)
+llvm.add_tool_substitutions(["FileCheck", "not", "split-file", "count"], [config.llvm_tools_dir])
+
+# A test that hangs is a failure, not a wait. lit needs psutil for that.
+if lit_config.maxIndividualTestTimeIsSupported[0]:
+    lit_config.maxIndividualTestTime = 120
