@@ -52,11 +52,20 @@ add_link_options(-Wl,--gc-sections -Wl,--as-needed)
 find_program(MOE_CCACHE ccache)
 if(MOE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
   # A precompiled header hits the cache only without its time stamp and with
-  # these allowances. The base directory lets several checkouts share entries.
+  # these allowances.
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
   set(moe_ccache ${CMAKE_COMMAND} -E env
-    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} ${MOE_CCACHE})
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime)
+  if(MLIR_DIR MATCHES "^/usr/")
+    # The packages' headers change only with their version, so several checkouts
+    # can share one cache: paths are taken relative to the checkout, and the precompiled header, in which they are not, is hashed by
+    # what it is made of (see MoeTargets.cmake). CMake's own flags also name
+    # the header behind -Xclang, where ccache does not see a path.
+    list(APPEND moe_ccache CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_PCH_EXTSUM=1)
+    set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -Xclang -include-pch -Xclang <PCH_FILE>)
+    set(MOE_PCH_CHECKSUM ON)
+  endif()
+  list(APPEND moe_ccache ${MOE_CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${moe_ccache})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${moe_ccache})
 endif()

@@ -17,6 +17,13 @@ configure_file(${CMAKE_BINARY_DIR}/moe_pch.cpp.tmp ${CMAKE_BINARY_DIR}/moe_pch.c
 add_library(moe_pch OBJECT ${CMAKE_BINARY_DIR}/moe_pch.cpp)
 target_precompile_headers(moe_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/Precompiled.h)
 
+if(MOE_PCH_CHECKSUM)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS cmake/Precompiled.h)
+  file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/Precompiled.h moe_pch_hash)
+  file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/moe_pch.dir/cmake_pch.hxx.pch.sum
+    "${moe_pch_hash} ${MLIR_DIR} ${MLIR_VERSION} ${CMAKE_CXX_COMPILER_VERSION}\n")
+endif()
+
 # moe_add_room(folder): add_subdirectory where the folder is a room already.
 macro(moe_add_room room)
   if(EXISTS ${CMAKE_SOURCE_DIR}/${room}/CMakeLists.txt)
