@@ -58,9 +58,10 @@ if(MOE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND CMAKE_CXX_COMPILER_ID MATC
     CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime)
   if(MLIR_DIR MATCHES "^/usr/")
     # The packages' headers change only with their version, so several checkouts
-    # can share one cache: paths are taken relative to the checkout, and the precompiled header, in which they are not, is hashed by
-    # what it is made of (see MoeTargets.cmake). CMake's own flags also name
-    # the header behind -Xclang, where ccache does not see a path.
+    # can share one cache: paths are taken relative to the checkout, and the
+    # precompiled header, in which they are not, is hashed by what it is made of
+    # (see MoeTargets.cmake). CMake's own flags also name the header behind
+    # -Xclang, where ccache does not see a path.
     list(APPEND moe_ccache CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_PCH_EXTSUM=1)
     set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -Xclang -include-pch -Xclang <PCH_FILE>)
     set(MOE_PCH_CHECKSUM ON)

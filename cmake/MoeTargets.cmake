@@ -57,23 +57,18 @@ function(moe_add_tool name)
   set_property(GLOBAL APPEND PROPERTY MOE_TOOLS ${name})
 endfunction()
 
-# moe_tablegen(TargetIncGen file.td (flag... -> output)...) reads as
-#   moe_tablegen(MoeIRIncGen MoeOps.td
-#     MoeOps.h.inc "-gen-op-decls" MoeOps.cpp.inc "-gen-op-defs")
-# and defines the target that libraries name in DEPENDS.
-function(moe_tablegen target file)
-  set(LLVM_TARGET_DEFINITIONS ${file})
-  set(rest ${ARGN})
-  while(rest)
-    list(POP_FRONT rest output flags)
-    separate_arguments(flags UNIX_COMMAND "${flags}")
-    mlir_tablegen(${output} ${flags})
-  endwhile()
-  set(TABLEGEN_OUTPUT ${TABLEGEN_OUTPUT})
-  if(TARGET ${target})
-    message(FATAL_ERROR "moe_tablegen: ${target} is defined twice")
+# moe_add_unittest(name source... LINK libraries...)
+# A GoogleTest program; `ctest` finds each of its tests.
+function(moe_add_unittest name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LINK" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/unittests)
+  target_precompile_headers(${name} REUSE_FROM moe_pch)
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gtest_main)
+  if(ARG_DEPENDS)
+    add_dependencies(${name} ${ARG_DEPENDS})
   endif()
-  add_public_tablegen_target(${target})
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
 endfunction()
 
 # Our libraries include each other's generated headers: whoever links MoeIR has

@@ -5,6 +5,8 @@
 
 #include "moe/Registration/Registration.h"
 
+#include "moe/Dialect/Moe/IR/Moe.h"
+
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVM.h"
@@ -80,9 +82,6 @@
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Transforms/Passes.h"
-#ifdef MOE_HAS_MOE_DIALECT
-#include "moe/Dialect/Moe/IR/Moe.h"
-#endif
 
 using namespace mlir;
 
@@ -145,9 +144,7 @@ static void registerUpstreamExtensions(DialectRegistry &registry) {
 }
 
 void ::moe::registerAll(DialectRegistry &registry) {
-#ifdef MOE_HAS_MOE_DIALECT
   registry.insert<mlir::moe::MoeDialect>();
-#endif
   registerUpstreamDialects(registry);
   registerUpstreamExtensions(registry);
 
