@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The commands of the project. `make` alone lists them.
+
+BUILD := build
+PYTHON := .venv/bin/python
+# What CMake is told when build/ is made; e.g. CMAKE_FLAGS=-DMOE_SANITIZE=OFF.
+CMAKE_FLAGS ?=
+JOBS ?=
+NINJA := ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
+# The build folder's programs and library, and the Python sources as they are.
+RUN_PYTHON := env PATH="$(CURDIR)/$(BUILD)/bin:$$PATH" PYTHONPATH="$(CURDIR)/python" \
+  MOE_MLIR_LIBRARY="$(CURDIR)/$(BUILD)/lib/libmoe_mlir.so" \
+  MOE_MLIR_COMPILER="$(CURDIR)/$(BUILD)/bin/moe-compile" $(PYTHON)
+SOURCES = git ls-files '*.cpp' '*.c' '*.h' ':!third_party'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lit unit pytest wheel docs format check-format fuzz bench gpu-test clean
+
+help: ## list these commands
+	@echo 'moe-mlir: a compiler for sparse Mixture-of-Experts layers'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the build needs: apt packages (as root) and .venv
+	@scripts/setup
+
+$(BUILD)/build.ninja: | setup
+	@echo 'configuring $(BUILD)/; a cold build takes a few minutes on two cores'
+	cmake -G Ninja -B $(BUILD) -DMOE_SANITIZE=ON -DPython3_EXECUTABLE=$(CURDIR)/$(PYTHON) \
+	  $(if $(MLIR_DIR),-DMLIR_DIR=$(MLIR_DIR)) $(CMAKE_FLAGS) >$(BUILD).configure.log 2>&1 \
+	  || { tail -30 $(BUILD).configure.log; exit 1; }
+	@mv $(BUILD).configure.log $(BUILD)/configure.log
+
+build: setup $(BUILD)/build.ninja ## configure and build everything in build/
+	$(NINJA)
+
+demo: build ## train a small MoE language model, swap in the compiled layers, compare
+	$(RUN_PYTHON) examples/language_model.py
+
+test: build lit unit pytest ## build, then lit, C++ unit tests and pytest
+
+lit: build ## the lit tests only
+	$(NINJA) check-lit
+
+unit: build ## the C++ unit tests only
+	ctest --test-dir $(BUILD) --output-on-failure --no-tests=error
+
+pytest: build ## the Python tests only
+	@if [ -d python/tests ]; then \
+	  $(RUN_PYTHON) -m pytest python/tests -q; \
+	else \
+	  echo 'pytest: python/tests does not exist, NO Python test was run'; \
+	fi
+
+wheel: setup ## an optimised build in build-wheel/, packed into dist/*.whl
+	scripts/make-wheel
+
+docs: build ## the dialect and pass reference, generated into build/docs
+	$(NINJA) mlir-doc
+
+format: setup ## format the C++ sources in place
+	$(SOURCES) | xargs clang-format-22 -i
+
+check-format: setup ## fail on sources that `make format` would change
+	$(SOURCES) | xargs clang-format-22 --dry-run -Werror
+
+fuzz: build ## random layers against the oracle, for MINUTES=5
+	MOE_FUZZ_MINUTES=$(or $(MINUTES),5) $(RUN_PYTHON) -m pytest python/tests -q -m fuzz
+
+bench: build ## benchmarks against torch, two threads each
+	$(RUN_PYTHON) -m benchmarks
+
+gpu-test: build ## the tests that need an NVIDIA GPU
+	$(RUN_PYTHON) -m pytest python/tests -q -m gpu
+
+clean: ## remove build/, build-wheel/ and dist/
+	rm -rf $(BUILD) build-wheel dist
