@@ -6,6 +6,7 @@
 #include "moe/Registration/Registration.h"
 
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -145,6 +146,7 @@ static void registerUpstreamExtensions(DialectRegistry &registry) {
 
 void ::moe::registerAll(DialectRegistry &registry) {
   registry.insert<mlir::moe::MoeDialect>();
+  mlir::moe::registerBufferizableOpInterfaceExternalModels(registry);
   registerUpstreamDialects(registry);
   registerUpstreamExtensions(registry);
 
@@ -182,6 +184,7 @@ static void registerUpstreamConversions() {
 }
 
 void ::moe::registerAllPasses() {
+  mlir::moe::registerMoeTransformsPasses();
   registerTransformsPasses();
   registerUpstreamConversions();
   affine::registerAffinePasses();
