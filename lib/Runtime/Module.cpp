@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//===- Module.cpp - a loaded module ---------------------------------------===//
+#include "moe/Runtime/Module.h"
+#include "moe/Runtime/Call.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/TargetParser/Host.h"
+
+using namespace llvm;
+using namespace moe;
+
+/// Code for features that the CPU lacks would die of SIGILL.
+static Error checkCPU(const Container &container) {
+  static const auto &host = *new StringMap<bool>(sys::getHostCPUFeatures());
+  std::string lacking;
+  for (StringRef feature : split(container.features, ',')) {
+    if (!feature.consume_front("+"))
+      continue;
+    auto it = host.find(feature);
+    // Names that the host query does not report are not instruction sets.
+    if (it != host.end() && !it->second)
+      lacking += (lacking.empty() ? "" : ", ") + feature.str();
+  }
+  if (lacking.empty())
+    return Error::success();
+  return fail(MOE_LOAD_ERROR,
+              "the module was compiled for CPU '" + container.cpu +
+                  "' with features that this machine lacks (" + lacking +
+                  "): compile it here, or with the option cpu=x86-64");
+}
+
+Expected<std::shared_ptr<Module>> Module::load(StringRef bytes,
+                                               StringRef name) {
+  Expected<Container> container = Container::read(bytes, name);
+  if (!container)
+    return container.takeError();
+  return load(*container);
+}
+
+Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
+  if (container.target != "cpu")
+    return fail(MOE_UNSUPPORTED,
+                "the module is for target '" + container.target +
+                    "'; this library runs 'cpu' only");
+  if (Error error = checkCPU(container))
+    return std::move(error);
+  Expected<Manifest> manifest = Manifest::parse(container.manifest);
+  if (!manifest)
+    return manifest.takeError();
+  Expected<std::unique_ptr<LinkedObject>> object =
+      LinkedObject::link(container.object);
+  if (!object)
+    return object.takeError();
+  std::shared_ptr<Module> module(new Module());
+  module->text = container.manifest;
+  module->spec = std::move(*manifest);
+  module->object = std::move(*object);
+  for (const auto &entry : module->spec.entries) {
+    void *function = module->object->lookUp(packedSymbol(entry.getKey()));
+    if (!function)
+      return fail(MOE_LOAD_ERROR, "the compiled object lacks entry '" +
+                                      entry.getKey() + "' of its manifest");
+    module->functions[entry.getKey()] =
+        reinterpret_cast<PackedEntry>(function);
+  }
+  return module;
+}
+
+Expected<const EntrySpec *> Module::entry(StringRef name) const {
+  auto it = spec.entries.find(name);
+  if (it != spec.entries.end())
+    return &it->second;
+  std::vector<std::string> names;
+  for (const auto &entry : spec.entries)
+    names.push_back(entry.getKey().str());
+  llvm::sort(names);
+  return fail(MOE_INVALID_ARGUMENT, "no entry '" + name +
+                                        "'; the module has: " +
+                                        join(names, ", "));
+}
+
+Expected<uint64_t> Module::workspaceSize(StringRef name,
+                                         ArrayRef<const DLTensor *> args) const {
+  Expected<const EntrySpec *> spec = entry(name);
+  if (!spec)
+    return spec.takeError();
+  size_t shapes = (*spec)->numInputs + (*spec)->numInOuts;
+  SmallVector<int64_t, 4> symbols;
+  if (Error error =
+          bindSymbols(**spec, args.take_front(std::min(shapes, args.size())),
+                      symbols))
+    return std::move(error);
+  return workspaceBytes(**spec, symbols);
+}
+
+Error Module::invoke(StringRef name, ArrayRef<const DLTensor *> args,
+                     void *stream) const {
+  Expected<const EntrySpec *> spec = entry(name);
+  if (!spec)
+    return spec.takeError();
+  if (stream)
+    return fail(MOE_INVALID_ARGUMENT,
+                "entry '" + name +
+                    "' runs on the CPU: the stream must be null");
+  PackedCall call;
+  if (Error error = call.prepare(**spec, args))
+    return error;
+  functions.find(name)->second(call.data());
+  return Error::success();
+}
