@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //===- Container.cpp - a compiled module as a file ------------------------===//
 #include "moe/Runtime/Container.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/SHA256.h"

@@ -14,7 +14,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
