@@ -4,7 +4,8 @@
  * Compile a module of the `moe` dialect, load it, and call its entry points on
  * DLPack tensors. C99. Every function is safe to call from several threads and
  * in a forked child. No function aborts or throws: a status is returned, and
- * moe_last_error() explains it. docs/RuntimeABI.md describes the whole contract.
+ * moe_last_error() explains it. docs/RuntimeABI.md describes the whole
+ * contract.
  *
  *===----------------------------------------------------------------------===*/
 #ifndef MOE_C_MOE_H

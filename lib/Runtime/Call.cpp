@@ -139,8 +139,8 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
     if (tensor->dtype.code != spec.dtype.code ||
         tensor->dtype.bits != spec.dtype.bits || tensor->dtype.lanes != 1)
       return invalid(where(entry, spec) + "dtype is " +
-                     dtypeName(tensor->dtype) + ", expected " +
-                     spec.dtypeName + ": convert it");
+                     dtypeName(tensor->dtype) + ", expected " + spec.dtypeName +
+                     ": convert it");
     if (static_cast<size_t>(tensor->ndim) != spec.dims.size())
       return invalid(where(entry, spec) + "shape is " + shapeText(*tensor) +
                      " of rank " + Twine(tensor->ndim) + ", expected " +
@@ -173,9 +173,9 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
                     entry.tensors[binder[s]].name + "'";
       return invalid(where(entry, spec) + "dimension " + Twine(d) + " is " +
                      Twine(tensor->shape[d]) + ", expected " +
-                     (dim.terms.empty()
-                          ? Twine(expected).str()
-                          : spec.dimText[d] + " = " + std::to_string(expected)) +
+                     (dim.terms.empty() ? Twine(expected).str()
+                                        : spec.dimText[d] + " = " +
+                                              std::to_string(expected)) +
                      bindings + " (shape " + shapeText(*tensor) +
                      ", expected " + spec.shapeText() + ")");
     }
@@ -193,12 +193,12 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
                  std::to_string(constraint.maximum);
       std::string bindings;
       for (auto [s, unused] : constraint.expr.terms)
-        bindings += ", " + entry.symbols[s] + " = " +
-                    std::to_string(symbols[s]);
-      return invalid("entry '" + entry.name + "' needs " + constraint.text +
-                     range + bindings +
-                     (constraint.message.empty() ? ""
-                                                 : ": " + constraint.message));
+        bindings +=
+            ", " + entry.symbols[s] + " = " + std::to_string(symbols[s]);
+      return invalid(
+          "entry '" + entry.name + "' needs " + constraint.text + range +
+          bindings +
+          (constraint.message.empty() ? "" : ": " + constraint.message));
     }
   }
   return Error::success();

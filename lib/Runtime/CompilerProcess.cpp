@@ -176,8 +176,8 @@ std::string trimmed(StringRef text) {
   text = text.trim();
   if (text.size() <= kLimit)
     return text.str();
-  return (text.take_front(kLimit) + "\n... (" +
-          Twine(text.size() - kLimit) + " bytes more)")
+  return (text.take_front(kLimit) + "\n... (" + Twine(text.size() - kLimit) +
+          " bytes more)")
       .str();
 }
 } // namespace
@@ -252,18 +252,16 @@ Expected<std::string> moe::runCompiler(StringRef compiler, StringRef input,
   AnonymousFile in, out, err;
   if (in.descriptor < 0 || out.descriptor < 0 || err.descriptor < 0 ||
       !in.fill(input))
-    return fail(MOE_COMPILER_NOT_FOUND,
-                "no memory for the compiler's input: " +
-                    Twine(strerror(errno)));
+    return fail(MOE_COMPILER_NOT_FOUND, "no memory for the compiler's input: " +
+                                            Twine(strerror(errno)));
   double timeout = 600;
   if (const char *value = getenv("MOE_MLIR_COMPILE_TIMEOUT"))
     if (double seconds = atof(value); seconds > 0)
       timeout = seconds;
   pid_t pid;
   if (int error = spawn(compiler.str(), options, in, out, err, pid))
-    return fail(MOE_COMPILER_NOT_FOUND, "'" + compiler +
-                                            "' could not be started: " +
-                                            strerror(error));
+    return fail(MOE_COMPILER_NOT_FOUND,
+                "'" + compiler + "' could not be started: " + strerror(error));
   Ending ending = waitFor(pid, timeout);
   std::string messages = trimmed(err.contents());
   std::string result = out.contents();
@@ -295,9 +293,9 @@ Expected<std::string> moe::runCompiler(StringRef compiler, StringRef input,
       return result;
     break;
   }
-  return fail(MOE_COMPILE_ERROR,
-              messages.empty() ? "the compiler failed with exit code " +
-                                     std::to_string(ending.code) +
-                                     " and no message"
-                               : messages);
+  return fail(MOE_COMPILE_ERROR, messages.empty()
+                                     ? "the compiler failed with exit code " +
+                                           std::to_string(ending.code) +
+                                           " and no message"
+                                     : messages);
 }

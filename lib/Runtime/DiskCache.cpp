@@ -77,8 +77,8 @@ bool DiskCache::write(StringRef key, StringRef bytes) const {
     if (sys::fs::create_directories(folder, /*IgnoreExisting=*/true,
                                     sys::fs::owner_all))
       return false;
-    descriptor = open(temporary.c_str(),
-                      O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    descriptor =
+        open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   }
   if (descriptor < 0)
     return false;

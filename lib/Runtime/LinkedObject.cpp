@@ -60,8 +60,7 @@ public:
   Error notifyResolved(jitlink::LinkGraph &graph) override {
     for (jitlink::Symbol *symbol : graph.defined_symbols())
       if (symbol->hasName() && symbol->getScope() == jitlink::Scope::Default)
-        impl.symbols[*symbol->getName()] =
-            symbol->getAddress().toPtr<void *>();
+        impl.symbols[*symbol->getName()] = symbol->getAddress().toPtr<void *>();
     return Error::success();
   }
 

@@ -213,7 +213,8 @@ bool moe::parseLinearExpr(StringRef text, ArrayRef<std::string> symbols,
     else if (!text.consume_front("+") && !first)
       return false;
     first = false;
-    StringRef term = text.take_until([](char c) { return c == '+' || c == '-'; });
+    StringRef term =
+        text.take_until([](char c) { return c == '+' || c == '-'; });
     text = text.drop_front(term.size());
     int symbol = -1;
     for (StringRef factor : split(term, '*')) {

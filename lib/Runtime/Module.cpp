@@ -38,9 +38,9 @@ Expected<std::shared_ptr<Module>> Module::load(StringRef bytes,
 
 Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
   if (container.target != "cpu")
-    return fail(MOE_UNSUPPORTED,
-                "the module is for target '" + container.target +
-                    "'; this library runs 'cpu' only");
+    return fail(MOE_UNSUPPORTED, "the module is for target '" +
+                                     container.target +
+                                     "'; this library runs 'cpu' only");
   if (Error error = checkCPU(container))
     return std::move(error);
   Expected<Manifest> manifest = Manifest::parse(container.manifest);
@@ -59,8 +59,7 @@ Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
     if (!function)
       return fail(MOE_LOAD_ERROR, "the compiled object lacks entry '" +
                                       entry.getKey() + "' of its manifest");
-    module->functions[entry.getKey()] =
-        reinterpret_cast<PackedEntry>(function);
+    module->functions[entry.getKey()] = reinterpret_cast<PackedEntry>(function);
   }
   return module;
 }
@@ -73,21 +72,19 @@ Expected<const EntrySpec *> Module::entry(StringRef name) const {
   for (const auto &entry : spec.entries)
     names.push_back(entry.getKey().str());
   llvm::sort(names);
-  return fail(MOE_INVALID_ARGUMENT, "no entry '" + name +
-                                        "'; the module has: " +
-                                        join(names, ", "));
+  return fail(MOE_INVALID_ARGUMENT,
+              "no entry '" + name + "'; the module has: " + join(names, ", "));
 }
 
-Expected<uint64_t> Module::workspaceSize(StringRef name,
-                                         ArrayRef<const DLTensor *> args) const {
+Expected<uint64_t>
+Module::workspaceSize(StringRef name, ArrayRef<const DLTensor *> args) const {
   Expected<const EntrySpec *> spec = entry(name);
   if (!spec)
     return spec.takeError();
   size_t shapes = (*spec)->numInputs + (*spec)->numInOuts;
   SmallVector<int64_t, 4> symbols;
-  if (Error error =
-          bindSymbols(**spec, args.take_front(std::min(shapes, args.size())),
-                      symbols))
+  if (Error error = bindSymbols(
+          **spec, args.take_front(std::min(shapes, args.size())), symbols))
     return std::move(error);
   return workspaceBytes(**spec, symbols);
 }

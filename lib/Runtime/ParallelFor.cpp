@@ -99,8 +99,8 @@ GompParallel lookUpGomp() {
     return nullptr;
   auto parallel =
       reinterpret_cast<GompParallel>(dlsym(handle, "GOMP_parallel"));
-  gomp.maxThreads.store(reinterpret_cast<GompMaxThreads>(
-      dlsym(handle, "omp_get_max_threads")));
+  gomp.maxThreads.store(
+      reinterpret_cast<GompMaxThreads>(dlsym(handle, "omp_get_max_threads")));
   gomp.parallel.store(parallel, std::memory_order_release);
   return parallel;
 }
@@ -166,7 +166,8 @@ private:
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    // Compiled tasks keep packed panels of up to a few hundred KiB on the stack.
+    // Compiled tasks keep packed panels of up to a few hundred KiB on the
+    // stack.
     pthread_attr_setstacksize(&attributes, 8u << 20);
     for (int i = 0; i < wanted; ++i) {
       pthread_t thread;

@@ -33,8 +33,7 @@ llvm::Expected<std::string> runCompiler(llvm::StringRef compiler,
 /// --run-reproducer` takes, into `MOE_MLIR_REPRODUCER_DIR`, else the folder for
 /// temporary files. Returns its path, or "" if it could not be written.
 std::string writeReproducer(llvm::StringRef input,
-                            const CompileOptions &options,
-                            llvm::StringRef why);
+                            const CompileOptions &options, llvm::StringRef why);
 
 } // namespace moe
 

@@ -26,8 +26,7 @@ public:
   workspaceSize(llvm::StringRef entry,
                 llvm::ArrayRef<const DLTensor *> args) const;
   llvm::Error invoke(llvm::StringRef entry,
-                     llvm::ArrayRef<const DLTensor *> args,
-                     void *stream) const;
+                     llvm::ArrayRef<const DLTensor *> args, void *stream) const;
 
 private:
   Module() = default;
