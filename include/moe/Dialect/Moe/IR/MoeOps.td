@@ -105,6 +105,7 @@ def Moe_RouteOp : Moe_Level1Op<"route",
     (`scores` `(` type($scores)^ `)`)?
     (`logsumexp` `(` type($logsumexp)^ `)`)?
   }];
+  let hasCanonicalizer = 1;
 }
 
 def Moe_RouteGradOp : Moe_Level1Op<"route_grad", [AttrSizedOperandSegments]> {
@@ -193,6 +194,7 @@ def Moe_AssignOp : Moe_Op<"assign", [Pure, AttrSizedOperandSegments]> {
     (`capacity` $capacity^)?
     attr-dict `:` type($assignment)
   }];
+  let hasCanonicalizer = 1;
   let hasVerifier = 1;
 }
 
