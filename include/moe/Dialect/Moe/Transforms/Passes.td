@@ -13,6 +13,50 @@ include "mlir/Pass/PassBase.td"
 // Level 1 to level 2
 //===----------------------------------------------------------------------===//
 
+def MoeExpandAssignment : Pass<"moe-expand-assignment", "::mlir::ModuleOp"> {
+  let summary = "assignments come from packs of their tables";
+  let description = [{
+    `moe.assign` becomes the kernel that sorts the slots, and every assignment
+    that an op uses comes from a `moe.pack_assignment` of its four tables. At
+    function boundaries and calls an assignment becomes the tables, 1:N;
+    `moe.unpack_assignment` disappears.
+
+    ```mlir before
+    func.func @f(%x: tensor<?x16xf32>, %ids: tensor<?x2xi32>)
+        -> tensor<?x16xf32> {
+      %a = moe.assign ids(%ids : tensor<?x2xi32>) : !moe.assignment<?x2, 8>
+      %g = moe.group %x from token by %a
+          : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+      return %g : tensor<?x16xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: tensor<?x16xf32>, %ids: tensor<?x2xi32>)
+        -> tensor<?x16xf32> {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %ids, %c0 : tensor<?x2xi32>
+      %c2 = arith.constant 2 : index
+      %slots = arith.muli %t, %c2 : index
+      %0 = tensor.empty(%slots) : tensor<?xi32>
+      %1 = tensor.empty(%slots) : tensor<?xi32>
+      %2 = tensor.empty() : tensor<8xi32>
+      %3 = tensor.empty() : tensor<8xi32>
+      %s:4 = moe.sort_slots ids(%ids : tensor<?x2xi32>) outs(%0, %1, %2, %3
+          : tensor<?xi32>, tensor<?xi32>, tensor<8xi32>, tensor<8xi32>)
+      %a = moe.pack_assignment %s#0, %s#1, %s#2, %s#3
+          : tensor<?xi32>, tensor<?xi32>, tensor<8xi32>, tensor<8xi32>
+          -> !moe.assignment<?x2, 8>
+      %g = moe.group %x from token by %a
+          : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+      return %g : tensor<?x16xf32>
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::tensor::TensorDialect"];
+}
+
 //===----------------------------------------------------------------------===//
 // Level 2: fusion
 //===----------------------------------------------------------------------===//
