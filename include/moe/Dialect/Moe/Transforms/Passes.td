@@ -57,6 +57,46 @@ def MoeExpandAssignment : Pass<"moe-expand-assignment", "::mlir::ModuleOp"> {
                            "::mlir::tensor::TensorDialect"];
 }
 
+def MoeFormKernels : Pass<"moe-form-kernels", "::mlir::func::FuncOp"> {
+  let summary = "each level-1 op becomes one kernel";
+  let description = [{
+    Level 1 to level 2, an op at a time; nothing is fused. Kernels write
+    `tensor.empty`. `parallel_linear` -> `grouped_matmul` (the bias is an expert
+    port of the region), `weight_grad` -> `grouped_outer` (into its buffer with
+    `accumulate`), `group`, `scatter` and `rowwise` -> `map_rows`, `combine` ->
+    `combine_rows` (gates are a slot scalar of the region), `expert_sum` ->
+    `reduce_experts`, `route` -> `route_rows`, `route_grad` ->
+    `route_grad_rows`. A rowwise op in slot order without an assignment maps its
+    T*K rows as if they were tokens. Other ops stay.
+
+    ```mlir before
+    func.func @f(%y: tensor<4x16xf32>, %g: tensor<2x2xf32>,
+                 %a: !moe.assignment<2x2, 8>) -> tensor<2x16xf32> {
+      %o = moe.combine %y from grouped by %a gates(%g : tensor<2x2xf32>)
+          : tensor<4x16xf32>, !moe.assignment<2x2, 8> -> tensor<2x16xf32>
+      return %o : tensor<2x16xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%y: tensor<4x16xf32>, %g: tensor<2x2xf32>,
+                 %a: !moe.assignment<2x2, 8>) -> tensor<2x16xf32> {
+      %init = tensor.empty() : tensor<2x16xf32>
+      %o = moe.combine_rows by %a : !moe.assignment<2x2, 8>
+          ins(%y : tensor<4x16xf32> rows grouped, %g : tensor<2x2xf32> scalar slot)
+          outs(%init : tensor<2x16xf32> rows token) {
+      ^bb0(%v: f32, %gate: f32):
+        %m = arith.mulf %gate, %v : f32
+        moe.yield %m : f32
+      }
+      return %o : tensor<2x16xf32>
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::tensor::TensorDialect"];
+}
+
 //===----------------------------------------------------------------------===//
 // Level 2: fusion
 //===----------------------------------------------------------------------===//
