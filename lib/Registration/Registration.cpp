@@ -185,6 +185,7 @@ static void registerUpstreamConversions() {
 
 void ::moe::registerAllPasses() {
   mlir::moe::registerMoeTransformsPasses();
+  mlir::moe::registerMoeTransformsPipelines();
   registerTransformsPasses();
   registerUpstreamConversions();
   affine::registerAffinePasses();

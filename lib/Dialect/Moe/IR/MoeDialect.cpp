@@ -89,7 +89,7 @@ static LogicalResult verifyBoundaryAttr(Operation *op, NamedAttribute attr,
   StringRef name = attr.getName();
   if (name == "moe.dims")
     return verifyDims(op, attr.getValue(), type);
-  if (name == "moe.name" || name == "moe.kind")
+  if (name == "moe.name" || name == "moe.kind" || name == "moe.role")
     return isa<StringAttr>(attr.getValue())
                ? success()
                : op->emitOpError()
@@ -101,7 +101,7 @@ static LogicalResult verifyBoundaryAttr(Operation *op, NamedAttribute attr,
                      << name << " is a unit attribute, got " << attr.getValue();
   return op->emitOpError() << "unknown attribute " << name
                            << " on a function argument or result; known are "
-                              "moe.dims, moe.name, moe.kind, moe.inout";
+                              "moe.dims, moe.name, moe.kind, moe.role, moe.inout";
 }
 
 LogicalResult MoeDialect::verifyRegionArgAttribute(Operation *op, unsigned,

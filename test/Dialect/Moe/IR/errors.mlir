@@ -48,7 +48,7 @@ func.func private @dims(tensor<?x4xf32> {moe.dims = [1.0, 4]})
 
 // -----
 
-// expected-error@+1 {{unknown attribute moe.dim on a function argument or result; known are moe.dims, moe.name, moe.kind, moe.inout}}
+// expected-error@+1 {{unknown attribute moe.dim on a function argument or result; known are moe.dims, moe.name, moe.kind, moe.role, moe.inout}}
 func.func private @dims(tensor<?x4xf32> {moe.dim = ["T", 4]})
 
 // -----

@@ -5,7 +5,10 @@
 
 #include "moe/Dialect/Moe/IR/Moe.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
@@ -16,6 +19,10 @@ namespace mlir::moe {
 
 /// How level 2 becomes buffers: one-shot bufferization's view of the dialect.
 void registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry);
+
+/// From level-2 tensors to level-2 buffers: `--moe-bufferize`.
+void buildMoeBufferizePipeline(OpPassManager &pm);
+void registerMoeTransformsPipelines();
 
 #define GEN_PASS_REGISTRATION
 #include "moe/Dialect/Moe/Transforms/Passes.h.inc"

@@ -105,4 +105,66 @@ def MoeFormKernels : Pass<"moe-form-kernels", "::mlir::func::FuncOp"> {
 // Level 2: buffers
 //===----------------------------------------------------------------------===//
 
+def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp"> {
+  let summary = "public functions write the caller's buffers";
+  let description = [{
+    Results of public functions become buffer arguments that the function
+    writes; arguments are then inputs, inouts, outputs, in that order, each with
+    `moe.role`, `moe.name` (default `arg<i>`, `out<i>`) and complete `moe.dims`.
+    Inputs are marked not writable. A `moe.inout` argument is updated in place:
+    the n-th result marked `moe.inout` is the new value of the n-th such
+    argument, and no output.
+
+    Sizes are linear expressions of named dimensions. A dynamic dimension
+    without a name is called d<argument>_<dimension>; what the ops say about
+    sizes (rows of one assignment, elementwise operands) replaces such names, so
+    that checking `moe.dims` before a call checks every op. Names that
+    contradict the ops are refused, and so is a name that no argument binds.
+
+    Runs after `moe-form-kernels` and inlining. Bufferize with
+    `--eliminate-empty-tensors --one-shot-bufferize=...` as
+    `--moe-bufferize` does.
+
+    ```mlir before
+    func.func @f(%x: tensor<?x16xf32> {moe.dims = ["T", 16]},
+                 %s: tensor<?xf32>) -> tensor<?x16xf32> {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %x, %c0 : tensor<?x16xf32>
+      %init = tensor.empty(%t) : tensor<?x16xf32>
+      %y = moe.map_rows token
+          ins(%x : tensor<?x16xf32> rows token, %s : tensor<?xf32> scalar token)
+          outs(%init : tensor<?x16xf32> rows token) {
+      ^bb0(%v: f32, %g: f32):
+        %m = arith.mulf %v, %g : f32
+        moe.yield %m : f32
+      }
+      return %y : tensor<?x16xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: tensor<?x16xf32> {bufferization.writable = false, moe.dims = ["T", 16], moe.name = "arg0", moe.role = "input"},
+                 %s: tensor<?xf32> {bufferization.writable = false, moe.dims = ["T"], moe.name = "arg1", moe.role = "input"},
+                 %out: memref<?x16xf32> {moe.dims = ["T", 16], moe.name = "out0", moe.role = "output"}) {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %x, %c0 : tensor<?x16xf32>
+      %init = tensor.empty(%t) : tensor<?x16xf32>
+      %y = moe.map_rows token
+          ins(%x : tensor<?x16xf32> rows token, %s : tensor<?xf32> scalar token)
+          outs(%init : tensor<?x16xf32> rows token) {
+      ^bb0(%v: f32, %g: f32):
+        %m = arith.mulf %v, %g : f32
+        moe.yield %m : f32
+      }
+      bufferization.materialize_in_destination %y in restrict writable %out
+          : (tensor<?x16xf32>, memref<?x16xf32>) -> ()
+      return
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
