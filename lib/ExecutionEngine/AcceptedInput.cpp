@@ -124,15 +124,29 @@ moe::parseAccepted(const std::shared_ptr<llvm::SourceMgr> &source,
                ? WalkResult::advance()
                : WalkResult::interrupt();
   });
+  bool hasEntry = false;
   WalkResult result = module->walk([&](Operation *op) {
     if (failed(checkDialects(op, walker)))
       return WalkResult::interrupt();
-    if (auto function = dyn_cast<FunctionOpInterface>(op))
-      if (failed(checkFunction(function)))
-        return WalkResult::interrupt();
+    if (isa<ModuleOp>(op) && op != module->getOperation()) {
+      op->emitError("a module within the module: put its functions into the "
+                    "outer one");
+      return WalkResult::interrupt();
+    }
+    auto function = dyn_cast<FunctionOpInterface>(op);
+    if (!function)
+      return WalkResult::advance();
+    if (failed(checkFunction(function)))
+      return WalkResult::interrupt();
+    hasEntry |= function.isPublic();
     return WalkResult::advance();
   });
   if (result.wasInterrupted())
     return nullptr;
+  if (!hasEntry) {
+    module->emitError("the module has no public function: nothing could be "
+                      "called");
+    return nullptr;
+  }
   return module;
 }

@@ -175,6 +175,9 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
     return success();
   }
   atStage("input", pm);
+  if (invocation.emit == CompilerInvocation::Emit::Stage &&
+      invocation.stage == "input")
+    return success();
 #ifdef MOE_HAS_PIPELINES
   moe::MoeToCPUOptions pipelineOptions;
   std::string text = options.pipeline + " features=" + machine.features;

@@ -9,6 +9,8 @@
 // RUN: not moe-compile %t/attribute.mlir 2>&1 | FileCheck %s --check-prefix=ATTRIBUTE
 // RUN: not moe-compile %t/argument.mlir 2>&1 | FileCheck %s --check-prefix=ARGUMENT
 // RUN: not moe-compile %t/external.mlir 2>&1 | FileCheck %s --check-prefix=EXTERNAL
+// RUN: not moe-compile %t/nested.mlir 2>&1 | FileCheck %s --check-prefix=NESTED
+// RUN: not moe-compile %t/private.mlir 2>&1 | FileCheck %s --check-prefix=PRIVATE
 // RUN: not moe-compile %t/malformed.mlir 2>&1 | FileCheck %s --check-prefix=MALFORMED
 // RUN: not moe-compile %t/missing.mlir 2>&1 | FileCheck %s --check-prefix=MISSING
 // RUN: not ls %t.moe
@@ -59,6 +61,17 @@ func.func @f(%x: tensor<4xf32>, %y: tensor<4xf32> {bufferization.writable = true
 // EXTERNAL: error: function 'system' has no body: compiled code calls no outside functions
 //--- external.mlir
 func.func private @system(tensor<4xi8>)
+
+// NESTED: nested.mlir:1:1: error: a module within the module: put its functions into the outer one
+//--- nested.mlir
+module {
+  func.func @f() { return }
+}
+func.func @g() { return }
+
+// PRIVATE: error: the module has no public function: nothing could be called
+//--- private.mlir
+func.func private @f() { return }
 
 // MALFORMED: malformed.mlir:{{.*}}: error: expected
 //--- malformed.mlir
