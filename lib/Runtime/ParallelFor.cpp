@@ -238,13 +238,12 @@ extern "C" void moe_rt_parallel_for(Task task, void *ctx, int64_t n) {
     Job job{task, ctx, n};
     if (!gomp.forked.load(std::memory_order_relaxed)) {
       if (GompParallel parallel = lookUpGomp()) {
-        // Inside a parallel region of the host this is a team of one.
+        // Zero asks for as many threads as torch would take, however few tasks
+        // there are: libgomp ends and restarts threads when a team's size
+        // changes. Inside a parallel region of the host it is a team of one.
         lastBackend = "gomp";
-        unsigned threads = 0;
-        if (GompMaxThreads maxThreads = gomp.maxThreads.load())
-          threads = std::min<int64_t>(std::max(1, maxThreads()), n);
-        parallel([](void *data) { static_cast<Job *>(data)->work(); }, &job,
-                 threads, 0);
+        parallel([](void *data) { static_cast<Job *>(data)->work(); }, &job, 0,
+                 0);
         return;
       }
     }
