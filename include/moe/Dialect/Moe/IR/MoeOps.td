@@ -51,25 +51,30 @@ def Moe_RouteOp : Moe_Level1Op<"route",
     f64 logits) whatever the logits' type.
 
     1. scores = `score`(logits), over all E.
-    2. key = (`score_then_topk`: scores; `topk_then_score`: logits) + bias.
+    2. key = (`score_then_topk`: scores; `topk_then_score`: logits) + bias, as
+       a number of the type computed in: scores that saturate there are ties.
     3. groups: with `groups` > 1 the experts fall into that many equal runs; a
        group's key is the sum of its `group_top` largest keys; the
        `topk_groups` best groups stay, the keys of the others become 0 (`zero`)
        or -inf (`neg_inf`).
     4. ids = the K largest keys, largest first; ties go to the lower id; NaN
        sorts below -inf. Ids are distinct and in range. With `ids(...)` given
-       (routing replay) they are taken instead.
+       (routing replay) they are taken instead; a sentinel among them stays as
+       it is, has gate 0 and is outside the sums of steps 5 and 6.
     5. gates: `score_then_topk`: the scores of the chosen; `topk_then_score`:
        `score` over the K chosen logits. Gates never contain the bias.
     6. `normalize`: gates / (sum of the gates + `eps`); then times `scale`.
-    7. A token without a finite logit gets the K lowest ids with gate 0.
+    7. A token without a finite logit gets the K lowest ids with gate 0; its
+       scores and logsumexp are 0 too. NaN beside finite logits propagates as
+       in PyTorch: softmax makes the whole row NaN.
     8. `mask` (T): a token that is 0 gets sentinel ids (E) and gates 0.
     9. `capacity`: an expert keeps that many slots: the first (`position`) or
-       those with the largest gates (`score`, ties to the lower slot); the
-       others become sentinels with gate 0.
+       those with the largest gates as stored (`score`, ties to the lower
+       slot); the others become sentinels with gate 0. The gates of the kept
+       ones stay as they are.
 
     Optional results for auxiliary losses: `scores` (T, E) of step 1 and
-    `logsumexp` (T) of the logits.
+    `logsumexp` (T) of the logits, of masked tokens too.
 
     Constraints:
     * (C1) logits rank 2, (T, E); gates and ids are (T, K), 1 <= K <= E
@@ -114,7 +119,11 @@ def Moe_RouteGradOp : Moe_Level1Op<"route_grad", [AttrSizedOperandSegments]> {
     The vector-Jacobian product of `moe.route` with respect to its logits, the
     choice of experts held fixed: from the logits, the ids that route returned
     and the cotangents of gates (T, K), scores (T, E) and logsumexp (T).
-    Sentinel slots contribute nothing. The attributes are those of the route.
+    Sentinel slots contribute nothing and are outside the sums, as among given
+    ids; so a route with a capacity is differentiated with the ids of the same
+    route without it, and zero cotangents for the slots that were dropped. The
+    logits of a token without a finite one get zeros. The attributes are those
+    of the route.
 
     Constraints:
     * (C1) logits (T, E), ids and d_gates (T, K), the result as the logits
@@ -321,7 +330,7 @@ def Moe_CombineOp : Moe_Level1Op<"combine"> {
   let description = [{
     out[t] = sum over k of gates[t, k] * row(t, k), in f32 (f64 for f64), k
     ascending, rounded once. Rows are in slot or grouped order; a sentinel
-    slot's grouped row is not read and adds nothing, whatever its gate.
+    slot's row is not read and adds nothing, whatever its gate.
     Works on rows, and without gates on scalars: slot (T, K) or grouped (T*K)
     -> (T).
 

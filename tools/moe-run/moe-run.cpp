@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// moe-run: runs one function of a file on .npy arrays, or on random ones.
+
+#include "Arguments.h"
+
+#include "moe/Interpreter/Interpreter.h"
+#include "moe/Registration/Registration.h"
+
+#include "mlir/Parser/Parser.h"
+#include "mlir/Support/FileUtilities.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::run;
+namespace cl = llvm::cl;
+
+static cl::OptionCategory category("moe-run options");
+static cl::opt<std::string> input(cl::Positional, cl::desc("<layer.mlir>"),
+                                  cl::init("-"), cl::cat(category));
+static cl::opt<std::string>
+    entryName("entry", cl::value_desc("name"), cl::cat(category),
+              cl::desc("The function to run (default: the only public one)"));
+static cl::list<std::string>
+    files("arg", cl::value_desc("[name=]file.npy"), cl::cat(category),
+          cl::desc("The value of an argument, by name or in order"));
+static cl::list<std::string>
+    outs("out", cl::value_desc("[outN=]file.npy"), cl::cat(category),
+         cl::desc("Where a result goes, by number or in order"));
+static cl::opt<std::string>
+    seed("random", cl::ValueOptional, cl::value_desc("seed"), cl::cat(category),
+         cl::desc("Draw the arguments that have no file"));
+static cl::list<std::string>
+    dims("dim", cl::value_desc("T=16"), cl::cat(category),
+         cl::desc("The size of a named dimension, for random arguments"));
+static cl::opt<bool>
+    sentinels("sentinels", cl::cat(category),
+              cl::desc("Let one random expert id in eight be out of range"));
+static cl::opt<bool>
+    interpreted("interpret", cl::cat(category),
+                cl::desc("Run op by op in double precision: the oracle"));
+static cl::opt<bool>
+    rounded("round", cl::cat(category),
+            cl::desc("With --interpret, round each tensor result to its type"));
+
+static int fail(llvm::Error error) {
+  llvm::WithColor::error(llvm::errs(), "moe-run")
+      << llvm::toString(std::move(error)) << '\n';
+  return 1;
+}
+
+/// One line a result, for runs without --out.
+static void summarize(ArrayRef<NDArray> results) {
+  for (auto [index, array] : llvm::enumerate(results)) {
+    llvm::outs() << "out" << index << ": "
+                 << describe(array.dtype(), array.shape());
+    if (array.isFloat()) {
+      double sum = 0, largest = 0;
+      int64_t nans = 0;
+      for (int64_t n = 0; n < array.size(); ++n) {
+        nans += std::isnan(array.f(n));
+        if (std::isnan(array.f(n)))
+          continue;
+        sum += array.f(n);
+        largest = std::max(largest, std::fabs(array.f(n)));
+      }
+      llvm::outs() << llvm::format(" sum %.6g, largest %.6g", sum, largest);
+      if (nans)
+        llvm::outs() << ", " << nans << " NaN";
+    }
+    llvm::outs() << '\n';
+  }
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  cl::HideUnrelatedOptions(category);
+  cl::ParseCommandLineOptions(argc, argv, "Run a function of moe-mlir\n");
+
+  DialectRegistry registry;
+  ::moe::registerAll(registry);
+  MLIRContext context(registry);
+  std::string message;
+  auto file = openInputFile(input, &message);
+  if (!file)
+    return fail(makeError(message));
+  auto sources = std::make_shared<llvm::SourceMgr>();
+  sources->AddNewSourceBuffer(std::move(file), SMLoc());
+  SourceMgrDiagnosticHandler diagnostics(*sources, &context);
+  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(*sources, &context);
+  if (!module)
+    return 1;
+  llvm::Expected<Entry> entry = findEntry(*module, entryName, *sources);
+  if (!entry)
+    return fail(entry.takeError());
+  ArgumentOptions options;
+  options.files = files;
+  options.dims = dims;
+  options.sentinels = sentinels;
+  if (seed.getNumOccurrences()) {
+    uint64_t number = 0;
+    if (!seed.empty() && StringRef(seed).getAsInteger(10, number))
+      return fail(makeError("--random=" + seed + ": wants a number as seed"));
+    options.seed = number;
+  }
+  llvm::Expected<std::vector<NDArray>> arguments =
+      makeArguments(*entry, options);
+  if (!arguments)
+    return fail(arguments.takeError());
+  if (!interpreted)
+    return fail(makeError("only --interpret is built so far"));
+
+  FailureOr<SmallVector<NDArray>> results = interpret(
+      *module, entry->function.getName(), *arguments, {/*round=*/rounded});
+  if (failed(results))
+    return 1;
+  if (outs.empty())
+    summarize(*results);
+  else if (llvm::Error error = writeResults(*results, outs))
+    return fail(std::move(error));
+  return 0;
+}
