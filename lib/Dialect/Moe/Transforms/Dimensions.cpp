@@ -86,8 +86,10 @@ std::optional<StringRef> LinearExpr::asSymbol() const {
   return StringRef(terms.begin()->first);
 }
 
+/// A symbol's name; the manifest has another use for "const".
 static bool isName(StringRef text) {
-  return !text.empty() && (llvm::isAlpha(text[0]) || text[0] == '_') &&
+  return !text.empty() && text != "const" &&
+         (llvm::isAlpha(text[0]) || text[0] == '_') &&
          llvm::all_of(text,
                       [](char c) { return llvm::isAlnum(c) || c == '_'; });
 }
@@ -364,9 +366,8 @@ ArrayAttr Dimensions::dimsOf(Value shaped) {
       return {};
     // A number stands beside a static size only; here it may have been found.
     bool dynamic = cast<ShapedType>(shaped.getType()).isDynamicDim(i);
-    dims.push_back(dynamic
-                       ? StringAttr::get(shaped.getContext(), size->str())
-                       : size->toAttribute(shaped.getContext()));
+    dims.push_back(dynamic ? StringAttr::get(shaped.getContext(), size->str())
+                           : size->toAttribute(shaped.getContext()));
   }
   return ArrayAttr::get(shaped.getContext(), dims);
 }

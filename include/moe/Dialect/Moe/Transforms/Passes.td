@@ -167,4 +167,58 @@ def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp">
                            "::mlir::memref::MemRefDialect"];
 }
 
+def MoePlanWorkspace : Pass<"moe-plan-workspace", "::mlir::func::FuncOp"> {
+  let summary = "temporaries are views of one workspace argument";
+  let description = [{
+    Public functions get a last argument `memref<?xi8>` with `moe.role =
+    "workspace"`, and every `memref.alloc` becomes a view of it. Temporaries
+    whose lifetimes do not overlap share space; an assignment keeps its tables
+    alive. The workspace is a sequence of parts of const + sum of coefficient *
+    symbol bytes, each rounded up to 64; `moe.workspace` lists them, so that the
+    host can tell the size before a call.
+
+    ```mlir before
+    func.func @f(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
+                 %y: memref<?x16xf32> {moe.dims = ["T", 16]}) {
+      %c0 = arith.constant 0 : index
+      %t = memref.dim %x, %c0 : memref<?x16xf32>
+      %a = memref.alloc(%t) : memref<?x16xf32>
+      memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+      memref.copy %a, %y : memref<?x16xf32> to memref<?x16xf32>
+      return
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
+                 %y: memref<?x16xf32> {moe.dims = ["T", 16]},
+                 %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
+        attributes {moe.workspace = {align = 64 : i64, terms = [{T = 64 : i64, const = 0 : i64} ]}} {
+      %offset = arith.constant 0 : index
+      %c0 = arith.constant 0 : index
+      %t = memref.dim %x, %c0 : memref<?x16xf32>
+      %a = memref.view %w[%offset][%t] : memref<?xi8> to memref<?x16xf32>
+      memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+      memref.copy %a, %y : memref<?x16xf32> to memref<?x16xf32>
+      return
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
+def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
+  let summary = "describe the entry points to their callers";
+  let description = [{
+    The attribute `moe.manifest` of the module gets, for each public function,
+    the names, dtypes and dims of inputs, inouts and outputs, the symbols that
+    dims bind, constraints on them and the size of the workspace. Runs after
+    `moe-to-destination-style`, bufferization and `moe-plan-workspace`.
+  }];
+  let options = [
+    Option<"target", "target", "std::string", /*default=*/"\"cpu\"",
+           "the target that the module is compiled for">];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
