@@ -221,4 +221,31 @@ def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
            "the target that the module is compiled for">];
 }
 
+//===----------------------------------------------------------------------===//
+// Between stages
+//===----------------------------------------------------------------------===//
+
+def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
+  let summary = "only the ops of a stage are there";
+  let description = [{
+    Changes nothing. Runs at each boundary of the pipelines, and refuses an op
+    that the stage does not list:
+
+    * `input`, `differentiated`: level 1 of moe, func, arith, math, tensor,
+      linalg
+    * `expanded`: the same and level 2; assignments come from packs
+    * `fused`: level 2 in place of level 1
+    * `bufferized`: level 2, linalg, memref, arith, math; no tensors, calls or
+      allocations
+    * `loops`: scf, vector, memref, arith, math, llvm, func
+    * `llvm`: llvm
+
+    A table of a packed assignment that some op writes is refused at any stage
+    that has packs.
+  }];
+  let options = [
+    Option<"stage", "stage", "std::string", /*default=*/"\"input\"",
+           "input, differentiated, expanded, fused, bufferized, loops or llvm">];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD
