@@ -107,12 +107,14 @@ static void maskGroups(Op op, MutableArrayRef<double> keys) {
   std::vector<double> groupKeys;
   for (int64_t g = 0; g < groups; ++g) {
     ArrayRef<double> group = keys.slice(g * size, size);
+    std::vector<int64_t> best = sorted(group);
     double sum = 0;
-    for (int64_t i : ArrayRef(sorted(group)).take_front(op.getGroupTop()))
+    for (int64_t i : ArrayRef(best).take_front(op.getGroupTop()))
       sum += group[i];
     groupKeys.push_back(sum);
   }
-  for (int64_t g : ArrayRef(sorted(groupKeys)).drop_front(op.getTopkGroups()))
+  std::vector<int64_t> order = sorted(groupKeys);
+  for (int64_t g : ArrayRef(order).drop_front(op.getTopkGroups()))
     for (double &key : keys.slice(g * size, size))
       key = op.getMaskedGroups() == MaskedGroups::Zero ? 0 : -kInf;
 }

@@ -162,3 +162,16 @@ func.func @group(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>,
   }
   return %g : tensor<?x16xf32>
 }
+
+// -----
+
+// CHECK: capacity = 4 : i64, drop = #moe.drop<score>
+// CHECK-SAME: masked_groups = #moe.masked_groups<zero>
+func.func @route_attributes(%logits: tensor<?x8xf32>)
+    -> (tensor<?x2xf32>, tensor<?x2xi32>) {
+  %gates, %ids = moe.route %logits softmax score_then_topk
+      {capacity = 4, drop = #moe.drop<score>, groups = 2,
+       masked_groups = #moe.masked_groups<zero>}
+      : tensor<?x8xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+  return %gates, %ids : tensor<?x2xf32>, tensor<?x2xi32>
+}

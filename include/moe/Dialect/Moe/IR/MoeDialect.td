@@ -133,7 +133,7 @@ def Moe_MaskedGroups : Moe_I32Enum<"MaskedGroups",
   I32EnumAttrCase<"Zero", 0, "zero">,
   I32EnumAttrCase<"NegInf", 1, "neg_inf">]>;
 def Moe_MaskedGroupsAttr : Moe_EnumAttr<Moe_MaskedGroups, "masked_groups"> {
-  let assemblyFormat = "$value";
+  let assemblyFormat = "`<` $value `>`";
 }
 
 def Moe_Drop : Moe_I32Enum<"Drop",
@@ -141,7 +141,7 @@ def Moe_Drop : Moe_I32Enum<"Drop",
   I32EnumAttrCase<"Position", 0, "position">,
   I32EnumAttrCase<"Score", 1, "score">]>;
 def Moe_DropAttr : Moe_EnumAttr<Moe_Drop, "drop"> {
-  let assemblyFormat = "$value";
+  let assemblyFormat = "`<` $value `>`";
 }
 
 //===----------------------------------------------------------------------===//
