@@ -5,8 +5,10 @@
 
 #include "moe/Registration/Registration.h"
 
+#include "moe/Conversion/MoeToSCF/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -186,6 +188,8 @@ static void registerUpstreamConversions() {
 void ::moe::registerAllPasses() {
   mlir::moe::registerMoeTransformsPasses();
   mlir::moe::registerMoeTransformsPipelines();
+  mlir::moe::registerMoeToSCFPasses();
+  registerMoePipelines();
   registerTransformsPasses();
   registerUpstreamConversions();
   affine::registerAffinePasses();

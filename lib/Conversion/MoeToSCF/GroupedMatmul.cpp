@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+// moe.grouped_matmul. A task is a share of an expert's rows and a panel of
+// columns: it packs the expert's weights for the panel once, runs the
+// micro-kernel over its rows (read in place), and ends with the rowwise region
+// on what it has accumulated.
+#include "MicroKernel.h"
+#include "RowRegion.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// Most rows of a task: what makes packing cheap against the product.
+constexpr int64_t kRows = 384;
+/// Bytes of a packed panel: half of a common second-level cache.
+constexpr int64_t kPanelBytes = 256 * 1024;
+
+namespace {
+/// A pair of lhs and rhs: its weights as rows of (E * out, in) or (E * in,
+/// out).
+struct Pair {
+  Value lhs, weights;
+  RowOrder order;
+  WeightLayout layout;
+  int64_t depth, outs;
+};
+
+/// The contraction steps [first, first + depth) of a pair.
+struct Slice {
+  const Pair *pair;
+  Value first;
+  int64_t depth;
+};
+
+class Matmul {
+public:
+  Matmul(GroupedMatmulOp op, KernelEmitter &b);
+  void emit();
+
+private:
+  void task(Value expert, Value first, Value last, Value part);
+  void accumulate(Value sub);
+  void pass(Value sub, ArrayRef<Slice> slices, bool fresh);
+  void pack(Value sub, const Slice &slice, Value panelRow);
+  void epilogue(Value sub);
+  void foldSums(Value sub);
+
+  /// Accumulator vector v of panel `sub`: region value and column block.
+  int64_t blocksPerValue() const { return tile.vectors / values; }
+  int64_t panelColumns() const { return blocksPerValue() * kLanes; }
+
+  GroupedMatmulOp op;
+  KernelEmitter &b;
+  RowRegion region;
+  ProductKind kind;
+  Tables tables;
+  int64_t values;
+  ColumnLayout layout;
+  Tile tile;
+  SmallVector<Pair> pairs;
+  SmallVector<unsigned> sums;
+  bool wholeRows = false;
+  int64_t panels, span, rows, capacity;
+
+  // Of the task that is being emitted.
+  Value expert, firstRow, count;
+  Value panel, acc, stage;
+  Values lanes, totals;
+};
+} // namespace
+
+Matmul::Matmul(GroupedMatmulOp op, KernelEmitter &b)
+    : op(op), b(b), region(b, op, op.getColumns().getCount()),
+      kind(productKind(
+          b.target,
+          cast<MemRefType>(op.getLhs()[0].getType()).getElementType())),
+      tables(b.tables(op.getAssignment())), values(op.getColumns().getCount()),
+      layout(op.getColumns().getLayout()),
+      tile(chooseTile(b.target, kind.compute, values, region.width)) {
+  for (auto [i, lhs] : llvm::enumerate(op.getLhs())) {
+    auto weights = cast<MemRefType>(op.getRhs()[i].getType());
+    bool outIn = op.rhsLayout(i) == WeightLayout::OutIn;
+    Value flat = memref::CollapseShapeOp::create(
+        b, op.getRhs()[i], SmallVector<ReassociationIndices>{{0, 1}, {2}});
+    pairs.push_back({lhs, flat, op.lhsOrder(i), op.rhsLayout(i),
+                     weights.getDimSize(outIn ? 2 : 1),
+                     weights.getDimSize(outIn ? 1 : 2)});
+  }
+  for (auto [i, attr] : llvm::enumerate(op.getOutPorts())) {
+    auto port = cast<PortAttr>(attr);
+    if (port.hasColumns())
+      continue;
+    sums.push_back(i);
+    wholeRows |= port.getKind() == PortKind::Sum;
+  }
+  // Segments of row sums are whole in a task, row sums need all columns.
+  panels = llvm::divideCeil(region.width, panelColumns());
+  span = wholeRows      ? panels
+         : sums.empty() ? 1
+                        : std::min(panels, kRowSumSegment / panelColumns());
+  rows = kRows / tile.rows * tile.rows;
+  capacity = kPanelBytes /
+             (tile.columns() * kind.panelElement().getIntOrFloatBitWidth() / 8);
+  capacity = capacity / kLanes * kLanes;
+}
+
+void Matmul::emit() {
+  b.groupedTasks(tables, rows, tile.rows, llvm::divideCeil(panels, span),
+                 [&](Value expert, Value first, Value last, Value part) {
+                   task(expert, first, last, part);
+                 });
+  b.zeroSentinels(tables, op.getOuts(), op.getOutPorts());
+}
+
+void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
+  expert = expertOfTask;
+  firstRow = first;
+  count = b.sub(last, first);
+  int64_t steps = 0;
+  for (const Pair &pair : pairs)
+    steps += llvm::divideCeil(pair.depth, kind.step());
+  panel =
+      b.stack({std::min(steps, capacity), tile.columns()}, kind.panelElement());
+  acc = b.stack({rows, tile.columns()}, kind.compute);
+  if (!kind.pairs && kind.element != kind.compute)
+    stage = b.stack({tile.rows, std::min(steps, capacity)}, kind.compute);
+  lanes.clear();
+  totals.clear();
+  for (unsigned sum : sums) {
+    lanes.push_back(b.stack({rows, kLanes}, kind.compute));
+    totals.push_back(region.outPort(sum).getKind() == PortKind::Sum
+                         ? b.stack({rows}, kind.compute)
+                         : Value());
+  }
+  Value zero = b.index(0);
+  if (!sums.empty())
+    b.loop(zero, count, 1, [&](Value i) {
+      for (auto [lane, total] : llvm::zip_equal(lanes, totals)) {
+        b.storeVector(b.zeros(kind.compute), lane, i, zero, kLanes);
+        if (total)
+          b.store(b.constant(kind.compute, 0.0), total, i);
+      }
+    });
+  if (span == 1) {
+    accumulate(part);
+    epilogue(part);
+    foldSums(part);
+    return;
+  }
+  Value from = b.mul(part, span);
+  b.loop(from, b.minimum(b.add(from, span), b.index(panels)), 1,
+         [&](Value sub) {
+           accumulate(sub);
+           epilogue(sub);
+           foldSums(sub);
+         });
+}
+
+/// acc = the rows times the panel's weights, over all pairs.
+void Matmul::accumulate(Value sub) {
+  int64_t steps = 0;
+  for (const Pair &pair : pairs)
+    steps += llvm::divideCeil(pair.depth, kind.step());
+  Value zero = b.index(0);
+  if (steps <= capacity) {
+    SmallVector<Slice> all;
+    for (const Pair &pair : pairs)
+      all.push_back({&pair, zero, pair.depth});
+    pass(sub, all, /*fresh=*/true);
+    return;
+  }
+  b.loop(zero, count, 1, [&](Value i) {
+    for (int64_t v = 0; v < tile.vectors; ++v)
+      b.storeVector(b.zeros(kind.compute), acc, i, b.index(v * kLanes), kLanes);
+  });
+  int64_t depth = capacity * kind.step();
+  for (const Pair &pair : pairs) {
+    int64_t rest = pair.depth % depth;
+    if (pair.depth >= depth)
+      b.loop(zero, b.index(pair.depth - rest), depth, [&](Value k) {
+        pass(sub, Slice{&pair, k, depth}, /*fresh=*/false);
+      });
+    if (rest)
+      pass(sub, Slice{&pair, b.index(pair.depth - rest), rest},
+           /*fresh=*/false);
+  }
+}
+
+/// Packs the slices, one below the other, and adds their products to acc.
+void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh) {
+  SmallVector<int64_t> panelRows;
+  int64_t steps = 0;
+  for (const Slice &slice : slices) {
+    panelRows.push_back(steps);
+    pack(sub, slice, b.index(steps));
+    steps += llvm::divideCeil(slice.depth, kind.step());
+  }
+  b.loop(b.index(0), count, tile.rows, [&](Value tileRow) {
+    // The last tile repeats the last row; nobody reads the repetitions.
+    SmallVector<Row> tileRows;
+    Value last = b.sub(count, b.index(1));
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      Value at = b.add(firstRow, b.minimum(b.add(tileRow, i), last));
+      tileRows.push_back(b.groupedRow(tables, at, expert));
+    }
+    SmallVector<std::function<Value(int64_t, Value)>> loads;
+    SmallVector<std::function<Value(int64_t)>> ends(slices.size());
+    for (size_t index = 0; index < slices.size(); ++index) {
+      const Slice &slice = slices[index];
+      const Pair &pair = *slice.pair;
+      auto row = [this, &tileRows, order = pair.order](int64_t i) {
+        return b.rowIndex(order, tileRows[i]);
+      };
+      if (kind.pairs) {
+        loads.push_back([this, &slice, &pair, row](int64_t i, Value k) {
+          return broadcastPair(b, pair.lhs, row(i),
+                               b.add(slice.first, b.mul(k, 2)), false);
+        });
+        if (slice.depth % 2)
+          ends[index] = [this, &slice, &pair, row](int64_t i) {
+            return broadcastPair(b, pair.lhs, row(i),
+                                 b.add(slice.first, slice.depth - 1), true);
+          };
+      } else if (stage) {
+        // Narrow rows are widened once, not once a step.
+        int64_t at = panelRows[index], tail = slice.depth % kLanes;
+        for (int64_t i = 0; i < tile.rows; ++i) {
+          auto copy = [&](Value k, int64_t present) {
+            b.storeVector(b.widen(b.loadVector(pair.lhs, row(i),
+                                               b.add(slice.first, k), present),
+                                  kind.compute),
+                          stage, b.index(i), b.add(k, at), present);
+          };
+          b.loop(b.index(0), b.index(slice.depth - tail), kLanes,
+                 [&](Value k) { copy(k, kLanes); });
+          if (tail)
+            copy(b.index(slice.depth - tail), tail);
+        }
+        loads.push_back([this, at](int64_t i, Value k) {
+          return b.splat(b.load(stage, {b.index(i), b.add(k, at)}));
+        });
+      } else {
+        loads.push_back([this, &slice, &pair, row](int64_t i, Value k) {
+          return b.splat(b.load(pair.lhs, {row(i), b.add(slice.first, k)}));
+        });
+      }
+    }
+    SmallVector<Product> products;
+    for (size_t index = 0; index < slices.size(); ++index) {
+      Product product{panel, b.index(panelRows[index]),
+                      b.index(slices[index].depth / kind.step()), loads[index]};
+      if (ends[index])
+        product.last = ends[index];
+      products.push_back(product);
+    }
+    emitTile(b, tile, kind, acc, tileRow, fresh, products);
+  });
+}
+
+void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
+  const Pair &pair = *slice.pair;
+  int64_t blocks = blocksPerValue(), width = region.width;
+  bool ragged = width % panelColumns();
+  Value firstColumn = b.mul(sub, panelColumns());
+  if (pair.layout == WeightLayout::OutIn) {
+    auto rowOf = [&](Value v, int64_t lane) {
+      Value column =
+          b.add(firstColumn, b.add(b.mul(b.rem(v, blocks), kLanes), lane));
+      // Past the last column the last one is repeated; nobody reads it.
+      if (ragged)
+        column = b.minimum(column, b.index(width - 1));
+      Value value = b.div(v, blocks);
+      Value row = layout == ColumnLayout::Interleave
+                      ? b.add(b.mul(column, values), value)
+                      : b.add(b.mul(value, width), column);
+      return b.add(b.mul(expert, pair.outs), row);
+    };
+    packRows(b, kind, pair.weights, rowOf, slice.first, slice.depth,
+             tile.vectors, panel, panelRow);
+    return;
+  }
+  // (in, out): rows of the weights are rows of the panel. The region value that
+  // is being packed is known inside eachColumn alone.
+  int64_t value = 0;
+  packColumns(
+      b, kind, b.index(slice.depth),
+      [&](function_ref<void(Value, Value, int64_t)> body) {
+        for (value = 0; value < values; ++value)
+          b.columns(
+              firstColumn, panelColumns(), width,
+              [&](Value column, int64_t present) {
+                body(column,
+                     b.add(b.sub(column, firstColumn), value * panelColumns()),
+                     present);
+              });
+      },
+      [&](Value k, Value column, int64_t present) {
+        Value row = b.add(b.mul(expert, pair.depth), b.add(slice.first, k));
+        if (layout != ColumnLayout::Interleave)
+          return b.loadVector(pair.weights, row, b.add(column, value * width),
+                              present);
+        Value all = b.zeros(kind.element);
+        Value first = b.add(b.mul(column, values), value);
+        for (int64_t lane = 0; lane < present; ++lane)
+          all = vector::InsertOp::create(
+              b, b.load(pair.weights, {row, b.add(first, lane * values)}), all,
+              lane);
+        return all;
+      },
+      panel, panelRow);
+}
+
+/// The rowwise region on the panel's columns of every row.
+void Matmul::epilogue(Value sub) {
+  Value firstColumn = b.mul(sub, panelColumns());
+  b.loop(b.index(0), count, 1, [&](Value i) {
+    Row row = b.groupedRow(tables, b.add(firstRow, i), expert);
+    Values once = region.rowValues(row);
+    b.columns(firstColumn, panelColumns(), region.width,
+              [&](Value column, int64_t present) {
+                Value at = b.sub(column, firstColumn);
+                Values accumulated;
+                for (int64_t value = 0; value < values; ++value)
+                  accumulated.push_back(b.loadVector(
+                      acc, i, b.add(at, value * panelColumns()), kLanes));
+                Values yielded =
+                    region.columns(row, once, column, present, accumulated);
+                unsigned sum = 0;
+                for (auto [index, out] : llvm::enumerate(op.getOuts())) {
+                  PortAttr port = region.outPort(index);
+                  ValueRange from =
+                      ValueRange(yielded).drop_front(region.firstYield(index));
+                  if (port.hasColumns()) {
+                    b.storeColumns(from.take_front(port.getCount()), out, port,
+                                   row, region.width, column, present);
+                    continue;
+                  }
+                  Value lane = lanes[sum++], zero = b.index(0);
+                  b.storeVector(b.addLanes(b.loadVector(lane, i, zero, kLanes),
+                                           b.splat(from[0]), present),
+                                lane, i, zero, kLanes);
+                }
+              });
+  });
+}
+
+/// After the last panel of a segment: its lanes become a partial.
+void Matmul::foldSums(Value sub) {
+  if (sums.empty())
+    return;
+  int64_t each = kRowSumSegment / panelColumns();
+  Value next = b.add(sub, 1), zero = b.index(0);
+  Value ends =
+      arith::OrIOp::create(b,
+                           arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
+                                                 b.rem(next, each), zero),
+                           arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
+                                                 next, b.index(panels)));
+  b.when(ends, [&] {
+    b.loop(zero, count, 1, [&](Value i) {
+      Row row = b.groupedRow(tables, b.add(firstRow, i), expert);
+      for (auto [index, sum] : llvm::enumerate(sums)) {
+        PortAttr port = region.outPort(sum);
+        Value out = op.getOuts()[sum];
+        Value folded =
+            b.reduceLanes(b.loadVector(lanes[index], i, zero, kLanes));
+        b.storeVector(b.zeros(kind.compute), lanes[index], i, zero, kLanes);
+        if (port.getKind() == PortKind::Partials) {
+          Type element = cast<MemRefType>(out.getType()).getElementType();
+          b.store(b.narrow(folded, element), out,
+                  {b.rowIndex(port, row), b.div(sub, each)});
+          continue;
+        }
+        // Kept after each segment; the last store is the whole sum.
+        Value total = b.add(b.load(totals[index], i), folded);
+        b.store(total, totals[index], i);
+        b.storeRowValue(total, out, port, row);
+      }
+    });
+  });
+}
+
+LogicalResult mlir::moe::emitGroupedMatmul(GroupedMatmulOp op,
+                                           KernelEmitter &b) {
+  Matmul(op, b).emit();
+  return success();
+}

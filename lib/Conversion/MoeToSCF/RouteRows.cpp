@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "KernelEmitter.h"
+using namespace mlir;
+using namespace mlir::moe;
+LogicalResult mlir::moe::emitRouteRows(RouteRowsOp op, KernelEmitter &) {
+  return op.emitOpError() << "is not built for the CPU yet";
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// moe-to-cpu, the embedded default target.
+#include "moe/Conversion/MoeToSCF/Passes.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
+
+#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
+#include "mlir/Conversion/IndexToLLVM/IndexToLLVM.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MathToLibm/MathToLibm.h"
+#include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
+#include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
+#include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Conversion/UBToLLVM/UBToLLVM.h"
+#include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVMPass.h"
+#include "mlir/Conversion/VectorToSCF/VectorToSCF.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+namespace {
+/// What the kernels ask of a CPU, from LLVM's list of its features.
+struct Features {
+  explicit Features(StringRef text) {
+    SmallVector<StringRef> list;
+    text.split(list, ',', -1, /*KeepEmpty=*/false);
+    auto has = [&](StringRef name) {
+      bool on = false;
+      for (StringRef feature : list)
+        if (feature.trim().trim("+-") == name)
+          on = feature.trim().starts_with("+");
+      return on;
+    };
+    bool avx512 =
+        has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
+    fma = has("fma");
+    vectorBits = avx512 && fma ? 512 : has("avx2") && fma ? 256 : 128;
+    bf16 = vectorBits == 512 && has("avx512bf16");
+  }
+  int64_t vectorBits;
+  bool fma, bf16;
+};
+} // namespace
+
+void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
+                                          const MoeToCPUOptions &options,
+                                          StageHook atStage) {
+  Features features(options.features);
+
+  // Kernels become loops over tasks.
+  mlir::moe::ConvertMoeToSCFOptions loops;
+  loops.vectorBits = features.vectorBits;
+  loops.hasFMA = features.fma;
+  loops.hasAVX512BF16 = features.bf16;
+  pm.addPass(mlir::moe::createConvertMoeToSCF(loops));
+  // Before tasks are outlined, so that what does not change is captured.
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  atStage("loops", pm);
+
+  // Loops over tasks become functions and calls of the runtime, while their
+  // captured values still have types that say what they are.
+  pm.addPass(mlir::moe::createMoeOutlineTasks());
+  // While math is on whole vectors.
+  mlir::moe::MoeApproximateMathOptions math;
+  math.hasFMA = features.fma;
+  pm.addPass(mlir::moe::createMoeApproximateMath(math));
+  // Views become offsets; leaves affine.apply behind.
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  // Rounding to bf16 is one instruction, or integer arithmetic: a library call
+  // that not every machine has otherwise.
+  arith::ArithExpandOpsPassOptions expand;
+  expand.includeBf16 = !features.bf16;
+  pm.addPass(arith::createArithExpandOpsPass(expand));
+  pm.addPass(createConvertVectorToSCFPass());
+  pm.addPass(createSCFToControlFlowPass());
+  // Vectors first: what they leave is scalar.
+  ConvertVectorToLLVMPassOptions vectors;
+  vectors.x86Vector = true;
+  pm.addPass(createConvertVectorToLLVMPass(vectors));
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass());
+  // What LLVM has an intrinsic for, then the libm for the rest.
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createConvertMathToLibmPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass());
+  pm.addPass(createUBToLLVMConversionPass());
+  // Functions last: their arguments' descriptors have users by now.
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  atStage("llvm", pm);
+}
+
+void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
+                                  const MoeToCPUOptions &options,
+                                  StageHook atStage) {
+  buildMoeKernelsToLLVMPipeline(pm, options, atStage);
+}
+void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
+                                  const MoeToCPUOptions &options) {
+  buildMoeToCPUPipeline(pm, options, [](StringRef, OpPassManager &) {});
+}
+
+void ::moe::registerMoePipelines() {
+  PassPipelineRegistration<MoeToCPUOptions>(
+      "moe-kernels-to-llvm",
+      "Level 2 on memrefs to the LLVM dialect, for a CPU",
+      [](OpPassManager &pm, const MoeToCPUOptions &options) {
+        buildMoeKernelsToLLVMPipeline(pm, options,
+                                      [](StringRef, OpPassManager &) {});
+      });
+}
