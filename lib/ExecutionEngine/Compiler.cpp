@@ -12,6 +12,7 @@
 #include "moe/Runtime/Manifest.h"
 #include "moe/Runtime/Version.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/SourceMgr.h"
@@ -30,6 +31,23 @@ llvm::ArrayRef<StringRef> moe::stageNames() {
   static const SmallVector<StringRef> list(std::begin(kStages),
                                            std::end(kStages));
   return list;
+}
+
+bool CompilerInvocation::setEmit(StringRef kind) {
+  if (kind.consume_front("mlir-stage=")) {
+    emit = Emit::Stage;
+    stage = kind.str();
+    return true;
+  }
+  std::optional<Emit> known = llvm::StringSwitch<std::optional<Emit>>(kind)
+                                  .Case("module", Emit::Container)
+                                  .Case("llvm", Emit::LLVM)
+                                  .Case("object", Emit::Object)
+                                  .Case("manifest", Emit::Manifest)
+                                  .Default(std::nullopt);
+  if (known)
+    emit = *known;
+  return known.has_value();
 }
 
 namespace {

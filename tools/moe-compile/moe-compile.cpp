@@ -62,27 +62,6 @@ int complain(const Twine &message) {
   return 1;
 }
 
-bool readEmit(moe::CompilerInvocation &invocation) {
-  using Emit = moe::CompilerInvocation::Emit;
-  StringRef kind = emit;
-  if (kind.consume_front("mlir-stage=")) {
-    invocation.emit = Emit::Stage;
-    invocation.stage = kind.str();
-    return true;
-  }
-  if (kind == "module")
-    invocation.emit = Emit::Container;
-  else if (kind == "llvm")
-    invocation.emit = Emit::LLVM;
-  else if (kind == "object")
-    invocation.emit = Emit::Object;
-  else if (kind == "manifest")
-    invocation.emit = Emit::Manifest;
-  else
-    return false;
-  return true;
-}
-
 /// Tests ask for a compiler that fails in one of the ways that compilers do.
 void crashIfAsked() {
   const char *how = getenv("MOE_MLIR_TEST_CRASH");
@@ -167,10 +146,9 @@ int main(int argc, char **argv) {
   invocation.options.assign(options.begin(), options.end());
   invocation.printAfter.assign(printAfter.begin(), printAfter.end());
   invocation.startAtLLVM = startAtLLVM;
-  if (!readEmit(invocation))
-    return complain("--emit is '" + emit +
-                    "', expected module, mlir-stage=<stage>, llvm, object or "
-                    "manifest");
+  if (!invocation.setEmit(emit))
+    return complain("--emit is '" + emit + "', expected " +
+                    moe::CompilerInvocation::emitKinds());
   if (inProcess)
     return compile(std::move(invocation));
 

@@ -3,6 +3,7 @@
 // moe-run: runs one function of a file on .npy arrays, or on random ones.
 
 #include "Arguments.h"
+#include "Compiled.h"
 
 #include "moe/Interpreter/Interpreter.h"
 #include "moe/Registration/Registration.h"
@@ -50,6 +51,23 @@ static cl::opt<bool>
     rounded("round", cl::cat(category),
             cl::desc("With --interpret, round each tensor result to its type"));
 
+static cl::opt<std::string> target("target", cl::init("cpu"),
+                                   cl::value_desc("cpu"), cl::cat(category),
+                                   cl::desc("What to compile for"));
+static cl::list<std::string>
+    compilerOptions("opt", cl::value_desc("key=value"), cl::cat(category),
+                    cl::desc("An option of the compiler, as for moe-compile"));
+static cl::list<std::string>
+    printAfter("print-ir-after", cl::value_desc("stage"), cl::CommaSeparated,
+               cl::cat(category),
+               cl::desc("Print the IR after a stage to stderr"));
+static cl::opt<std::string>
+    emit("emit", cl::value_desc("kind"), cl::cat(category),
+         cl::desc("Write what moe-compile --emit writes, and run nothing"));
+static cl::opt<unsigned>
+    benchmark("benchmark", cl::value_desc("N"), cl::init(0), cl::cat(category),
+              cl::desc("Time N calls after the first one"));
+
 static int fail(llvm::Error error) {
   llvm::WithColor::error(llvm::errs(), "moe-run")
       << llvm::toString(std::move(error)) << '\n';
@@ -79,6 +97,30 @@ static void summarize(ArrayRef<NDArray> results) {
   }
 }
 
+/// The module as it was read, for the compiler to read again in a context of
+/// its own, where only accepted dialects are.
+static ::moe::CompilerInvocation
+makeInvocation(const llvm::SourceMgr &sources) {
+  const llvm::MemoryBuffer *source =
+      sources.getMemoryBuffer(sources.getMainFileID());
+  ::moe::CompilerInvocation invocation;
+  invocation.input = llvm::MemoryBuffer::getMemBuffer(
+      source->getBuffer(), source->getBufferIdentifier());
+  invocation.target = target;
+  invocation.options.assign(compilerOptions.begin(), compilerOptions.end());
+  invocation.printAfter.assign(printAfter.begin(), printAfter.end());
+  return invocation;
+}
+
+/// --emit.
+static int emitOnly(const llvm::SourceMgr &sources) {
+  ::moe::CompilerInvocation invocation = makeInvocation(sources);
+  if (!invocation.setEmit(emit))
+    return fail(makeError("--emit is '" + emit + "', expected " +
+                          ::moe::CompilerInvocation::emitKinds()));
+  return failed(::moe::compile(std::move(invocation), llvm::outs()));
+}
+
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   cl::HideUnrelatedOptions(category);
@@ -93,6 +135,8 @@ int main(int argc, char **argv) {
     return fail(makeError(message));
   auto sources = std::make_shared<llvm::SourceMgr>();
   sources->AddNewSourceBuffer(std::move(file), SMLoc());
+  if (!emit.empty())
+    return emitOnly(*sources);
   SourceMgrDiagnosticHandler diagnostics(*sources, &context);
   OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(*sources, &context);
   if (!module)
@@ -114,16 +158,25 @@ int main(int argc, char **argv) {
       makeArguments(*entry, options);
   if (!arguments)
     return fail(arguments.takeError());
-  if (!interpreted)
-    return fail(makeError("only --interpret is built so far"));
-
-  FailureOr<SmallVector<NDArray>> results = interpret(
-      *module, entry->function.getName(), *arguments, {/*round=*/rounded});
-  if (failed(results))
-    return 1;
-  if (outs.empty())
-    summarize(*results);
-  else if (llvm::Error error = writeResults(*results, outs))
-    return fail(std::move(error));
+  std::vector<NDArray> results;
+  if (interpreted) {
+    FailureOr<SmallVector<NDArray>> values = interpret(
+        *module, entry->function.getName(), *arguments, {/*round=*/rounded});
+    if (failed(values))
+      return 1;
+    results.assign(values->begin(), values->end());
+  } else {
+    llvm::Expected<std::vector<NDArray>> values =
+        runCompiled(makeInvocation(*sources), *entry, *arguments, benchmark);
+    if (!values)
+      return fail(values.takeError());
+    results = std::move(*values);
+  }
+  if (!outs.empty()) {
+    if (llvm::Error error = writeResults(results, outs))
+      return fail(std::move(error));
+  } else if (!benchmark) {
+    summarize(results);
+  }
   return 0;
 }

@@ -35,6 +35,14 @@ struct CompilerInvocation {
   /// The input is in the LLVM dialect and has its manifest: for tests of what
   /// follows the pipeline. Never set for input from outside.
   bool startAtLLVM = false;
+
+  /// Reads "module", "mlir-stage=<stage>", "llvm", "object" or "manifest";
+  /// false for any other text.
+  bool setEmit(llvm::StringRef kind);
+  /// What setEmit reads, for messages.
+  static llvm::StringRef emitKinds() {
+    return "module, mlir-stage=<stage>, llvm, object or manifest";
+  }
 };
 
 /// Compiles; diagnostics go to stderr. Bytes of the kind asked for go to `os`.
