@@ -14,11 +14,13 @@
 #include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
 #include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Conversion/TensorToLinalg/TensorToLinalgPass.h"
 #include "mlir/Conversion/UBToLLVM/UBToLLVM.h"
 #include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVMPass.h"
 #include "mlir/Conversion/VectorToSCF/VectorToSCF.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
@@ -49,12 +51,20 @@ struct Features {
 };
 } // namespace
 
+/// Ends a stage: what it leaves is checked, then shown.
+static void endStage(StringRef stage, OpPassManager &pm,
+                     ::moe::StageHook atStage) {
+  pm.addPass(mlir::moe::createMoeVerifyStage({stage.str()}));
+  atStage(stage, pm);
+}
+
 void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
                                           const MoeToCPUOptions &options,
                                           StageHook atStage) {
   Features features(options.features);
 
-  // Kernels become loops over tasks.
+  // Kernels become loops over tasks. Other math stays serial: it is small.
+  pm.addPass(createConvertLinalgToLoopsPass());
   mlir::moe::ConvertMoeToSCFOptions loops;
   loops.vectorBits = features.vectorBits;
   loops.hasFMA = features.fma;
@@ -63,7 +73,7 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   // Before tasks are outlined, so that what does not change is captured.
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
-  atStage("loops", pm);
+  endStage("loops", pm, atStage);
 
   // Loops over tasks become functions and calls of the runtime, while their
   // captured values still have types that say what they are.
@@ -99,12 +109,39 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   pm.addPass(createReconcileUnrealizedCastsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
-  atStage("llvm", pm);
+  endStage("llvm", pm, atStage);
 }
 
 void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
                                   const MoeToCPUOptions &options,
                                   StageHook atStage) {
+  // One function for each entry point: kernels are formed, fused and given
+  // buffers inside functions.
+  pm.addPass(createInlinerPass());
+  pm.addPass(createSymbolDCEPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+
+  // Assignments become their tables while functions still say what they take.
+  pm.addPass(mlir::moe::createMoeExpandAssignment());
+  endStage("expanded", pm, atStage);
+
+  // One kernel for each op.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeFormKernels());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  endStage("fused", pm, atStage);
+
+  // Tensor math outside the dialect, so that all of it is in destination style.
+  pm.addPass(createConvertElementwiseToLinalgPass());
+  pm.addPass(createConvertTensorToLinalgPass());
+  mlir::moe::buildMoeBufferizePipeline(pm);
+  // Buffers are known now: all go into one workspace, and callers are told
+  // its size with everything else.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoePlanWorkspace());
+  pm.addPass(mlir::moe::createMoeEmitManifest({"cpu"}));
+  endStage("bufferized", pm, atStage);
+
   buildMoeKernelsToLLVMPipeline(pm, options, atStage);
 }
 void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
@@ -114,8 +151,13 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
 
 void ::moe::registerMoePipelines() {
   PassPipelineRegistration<MoeToCPUOptions>(
+      "moe-to-cpu", "Level 1 on tensors to the LLVM dialect, for a CPU",
+      [](OpPassManager &pm, const MoeToCPUOptions &options) {
+        buildMoeToCPUPipeline(pm, options);
+      });
+  PassPipelineRegistration<MoeToCPUOptions>(
       "moe-kernels-to-llvm",
-      "Level 2 on memrefs to the LLVM dialect, for a CPU",
+      "the second half of moe-to-cpu: from level 2 on memrefs",
       [](OpPassManager &pm, const MoeToCPUOptions &options) {
         buildMoeKernelsToLLVMPipeline(pm, options,
                                       [](StringRef, OpPassManager &) {});

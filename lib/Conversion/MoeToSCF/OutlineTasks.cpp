@@ -28,6 +28,8 @@ struct MoeOutlineTasks
   void runOnOperation() override {
     SmallVector<scf::ParallelOp> loops;
     getOperation().walk([&](scf::ParallelOp loop) { loops.push_back(loop); });
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      prepare(function);
     SymbolTable symbols(getOperation());
     for (scf::ParallelOp loop : loops)
       if (failed(outline(loop, symbols)))
@@ -35,6 +37,7 @@ struct MoeOutlineTasks
   }
 
 private:
+  void prepare(func::FuncOp function);
   LogicalResult outline(scf::ParallelOp loop, SymbolTable &symbols);
   func::FuncOp runtimeFunction(SymbolTable &symbols);
 };
@@ -44,6 +47,27 @@ static FunctionType taskType(MLIRContext *context) {
   return FunctionType::get(
       context,
       {IntegerType::get(context, 64), LLVM::LLVMPointerType::get(context)}, {});
+}
+
+void MoeOutlineTasks::prepare(func::FuncOp function) {
+  // The host calls public functions with pointers to descriptors. Only these:
+  // a wrapper would also rename the runtime's function.
+  if (function.isPublic() && !function.isDeclaration())
+    function->setAttr(LLVM::LLVMDialect::getEmitCWrapperAttrName(),
+                      UnitAttr::get(&getContext()));
+  // What the attributes of our dialect say of tensors is in the manifest by
+  // now, and is wrong of the pointers that come.
+  auto ours = [](NamedAttribute attr) {
+    return attr.getName().strref().starts_with("moe.");
+  };
+  for (NamedAttribute attr : llvm::to_vector(function->getDiscardableAttrs()))
+    if (ours(attr))
+      function->removeAttr(attr.getName());
+  for (unsigned i = 0; i < function.getNumArguments(); ++i)
+    for (NamedAttribute attr : llvm::to_vector(
+             mlir::function_interface_impl::getArgAttrs(function, i)))
+      if (ours(attr))
+        function.removeArgAttr(i, attr.getName());
 }
 
 func::FuncOp MoeOutlineTasks::runtimeFunction(SymbolTable &symbols) {

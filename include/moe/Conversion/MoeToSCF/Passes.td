@@ -58,7 +58,9 @@ def MoeOutlineTasks : Pass<"moe-outline-tasks", "::mlir::ModuleOp"> {
     reductions) becomes a private function of the task's number and a pointer
     to the captured values, which lie in a struct on the caller's stack;
     `moe_rt_parallel_for(task, context, count)` of the host runtime runs it.
-    Constants are cloned instead of captured.
+    Constants are cloned instead of captured. Public functions get
+    `llvm.emit_c_interface`: the host calls them through pointers.
+    What attributes of the dialect say of arguments is in the manifest and goes.
 
     ```mlir before
     func.func @fill(%x: memref<?xf32>, %n: index) {
@@ -74,7 +76,7 @@ def MoeOutlineTasks : Pass<"moe-outline-tasks", "::mlir::ModuleOp"> {
     becomes
     ```mlir after
     func.func private @moe_rt_parallel_for((i64, !llvm.ptr) -> (), !llvm.ptr, i64)
-    func.func @fill(%arg0: memref<?xf32>, %arg1: index) {
+    func.func @fill(%arg0: memref<?xf32>, %arg1: index) attributes {llvm.emit_c_interface} {
       %0 = llvm.mlir.constant(1 : i64) : i64
       %1 = llvm.alloca %0 x !llvm.struct<(struct<(ptr, ptr, i64, array<1 x i64>, array<1 x i64>)>)> : (i64) -> !llvm.ptr
       %c0 = arith.constant 0 : index
