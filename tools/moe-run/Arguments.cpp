@@ -280,6 +280,13 @@ llvm::Error mlir::moe::run::writeResults(ArrayRef<NDArray> results,
                                          ArrayRef<std::string> files) {
   size_t next = 0;
   for (StringRef option : files) {
+    if (option.ends_with("/")) {
+      for (auto [index, result] : llvm::enumerate(results))
+        if (llvm::Error error = writeNpy(
+                (option + "out" + Twine(index) + ".npy").str(), result))
+          return error;
+      continue;
+    }
     auto [name, file] = option.split('=');
     size_t index = next;
     if (file.empty()) {

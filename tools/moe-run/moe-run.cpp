@@ -34,7 +34,8 @@ static cl::list<std::string>
           cl::desc("The value of an argument, by name or in order"));
 static cl::list<std::string>
     outs("out", cl::value_desc("[outN=]file.npy"), cl::cat(category),
-         cl::desc("Where a result goes, by number or in order"));
+         cl::desc("Where a result goes, by number or in order; with FOLDER/, "
+                  "all of them, as out0.npy, out1.npy, ..."));
 static cl::opt<std::string>
     seed("random", cl::ValueOptional, cl::value_desc("seed"), cl::cat(category),
          cl::desc("Draw the arguments that have no file"));

@@ -3,6 +3,8 @@
 // RUN: moe-run %s --entry=inputs --interpret --random=5 --dim T=3 --out %t/x.npy --out out2=%t/w.npy --out out1=%t/ids.npy
 // RUN: moe-run %s --entry=linear --interpret --arg %t/x.npy --arg %t/ids.npy --arg %t/w.npy | FileCheck %s --check-prefix=LINEAR
 // RUN: moe-run %s --entry=linear --interpret --arg ids=%t/ids.npy --random=1 | FileCheck %s --check-prefix=RANDOM
+// RUN: moe-run %s --entry=inputs --interpret --random=5 --dim T=3 --out %t/
+// RUN: cmp %t/x.npy %t/out0.npy && cmp %t/ids.npy %t/out1.npy && cmp %t/w.npy %t/out2.npy
 
 // The result is the same however the arguments are given.
 // LINEAR: out0: float32 (6, 4) sum [[SUM:.*]], largest

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled modules, called on torch tensors and NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import struct
+import sys
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+from . import _arrays, _native
+from ._compiler import as_text, option_words
+from .errors import ArgumentError
+
+_TERM = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)|(\d+)")
+
+
+def _linear(expression: Any) -> Callable[[Mapping[str, int]], int]:
+    """A manifest's dimension, ``512`` or ``"2*T+1"``, as a function of the symbols."""
+    if isinstance(expression, int):
+        return lambda symbols: expression
+    terms = []
+    for part in expression.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        if not match:
+            raise ArgumentError(f"the manifest's dimension {expression!r} is not understood")
+        factor, name, constant = match.groups()
+        terms.append((int(factor or 1), name) if name else (int(constant), None))
+    return lambda symbols: sum(f * symbols[n] if n else f for f, n in terms)
+
+
+class Entry:
+    """One entry point of a compiled module.
+
+    Call it with its inputs and inouts, in order. Tensors are used where they
+    are: nothing is copied, nothing moved, and what does not fit is an error
+    that says how to make it fit.
+    """
+
+    def __init__(self, module: Module, name: str, manifest: dict):
+        self._module, self.name, self.manifest = module, name, manifest
+        self._encoded = name.encode()
+        self.inputs: list[dict] = manifest["inputs"]
+        self.inouts: list[dict] = manifest.get("inouts", [])
+        self.outputs: list[dict] = manifest["outputs"]
+        self._arguments = self.inputs + self.inouts
+        # Where each symbol is first read: (name, argument, dimension).
+        self._bindings = {}
+        for index, argument in enumerate(self._arguments):
+            for axis, dim in enumerate(argument["dims"]):
+                if dim in manifest["symbols"]:
+                    self._bindings.setdefault(dim, (index, axis))
+        self._output_dims = [[_linear(dim) for dim in o["dims"]] for o in self.outputs]
+        workspace = manifest["workspace"]
+        self._align, self._terms = workspace["align"], workspace["terms"]
+
+    def __repr__(self) -> str:
+        def show(arguments: Sequence[dict]) -> str:
+            return ", ".join(f"{a['name']}: {a['dtype']}({', '.join(map(str, a['dims']))})"
+                             for a in arguments)
+
+        return f"{self.name}({show(self._arguments)}) -> {show(self.outputs)}"
+
+    def workspace_size(self, **symbols: int) -> int:
+        """Bytes of workspace for given sizes: ``workspace_size(T=4096)``."""
+        total = 0
+        for term in self._terms:
+            size = term.get("const", 0) + sum(f * symbols[s] for s, f in term.items() if s != "const")
+            total += -(-size // self._align) * self._align
+        return total
+
+    def __call__(self, *arrays: Any, out: Any = None, workspace: Any = None) -> Any:
+        """Runs the entry point.
+
+        Args:
+            arrays: the inputs, then the inouts (updated in place), as the
+                manifest says: dtypes are exact, rows contiguous.
+            out: where results go, one array or a sequence; default: new ones.
+            workspace: at least `workspace_size` bytes, int8 or uint8; default: new.
+
+        Returns:
+            The result or a tuple of results: torch tensors where an argument is
+            one, else NumPy arrays.
+
+        Raises:
+            ArgumentError: naming the argument, what it is and should be.
+            TypeError: for what is neither torch's nor NumPy's nor DLPack's.
+        """
+        arrays = tuple(_arrays.adopt(a) for a in arrays)
+        if len(arrays) != len(self._arguments):
+            names = ", ".join(a["name"] for a in self._arguments)
+            raise ArgumentError(f"{self.name} takes {len(self._arguments)} arguments ({names}), got {len(arrays)}")
+        self._refuse_lost_gradients(arrays)
+        like = next((a for a in arrays if _arrays.is_torch(a)), arrays[0] if arrays else None)
+        try:
+            symbols = {name: arrays[i].shape[axis] for name, (i, axis) in self._bindings.items()}
+        except IndexError:
+            self._check_shapes(arrays)
+            raise
+        if out is None:
+            outputs = tuple(
+                _arrays.empty(o["dtype"], [dim(symbols) for dim in dims], like)
+                for o, dims in zip(self.outputs, self._output_dims)
+            )
+        else:
+            outputs = tuple(_arrays.adopt(o) for o in (out if isinstance(out, (tuple, list)) else (out,)))
+            self._refuse_lost_gradients(outputs)
+            if len(outputs) != len(self.outputs):
+                raise ArgumentError(f"{self.name} has {len(self.outputs)} results, out has {len(outputs)}")
+        if workspace is None:
+            workspace = _arrays.empty_bytes(self.workspace_size(**symbols), self._align, like)
+        call = (*arrays, *outputs, _arrays.adopt(workspace))
+        packed = _Packed(call)
+        stream = None
+        if packed.cuda:
+            stream = sys.modules["torch"].cuda.current_stream(like.device).cuda_stream
+        _native.check(self._module._library.moe_invoke(
+            self._module._handle, self._encoded, packed.pointers, len(call), stream))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_shapes(self, arrays: Sequence[Any]) -> None:
+        """Lets the library say what is wrong with the shapes."""
+        size = ctypes.c_uint64()
+        _native.check(self._module._library.moe_workspace_size(
+            self._module._handle, self._encoded, _Packed(arrays).pointers, len(arrays), size))
+
+    def _refuse_lost_gradients(self, arrays: Sequence[Any]) -> None:
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.is_grad_enabled():
+            return
+        for index, array in enumerate(arrays):
+            if _arrays.is_torch(array) and array.requires_grad:
+                name = self._arguments[index]["name"] if index < len(self._arguments) else f"out {index}"
+                raise ArgumentError(
+                    f"{name} of {self.name} requires grad and {self.name} has no gradient here; call it "
+                    "under torch.no_grad(), or detach() the tensor")
+
+
+class _Packed:
+    """DLTensors and the pointers to them, in one block of memory."""
+
+    _TENSOR = "QiiiBBHQQQ"
+    _SIZE = struct.calcsize("@" + _TENSOR)
+
+    def __init__(self, arrays: Sequence[Any]):
+        described = [_arrays.describe(a) for a in arrays]
+        count = len(described)
+        self.cuda = any(d[1] == _arrays.CUDA for d in described)
+        numbers = sum(2 * len(d[5]) for d in described)
+        tensors_at = 8 * count
+        numbers_at = tensors_at + self._SIZE * count
+        self._block = ctypes.create_string_buffer(max(numbers_at + 8 * numbers, 1))
+        base = ctypes.addressof(self._block)
+        fields: list[int] = []
+        shapes: list[int] = []
+        for data, device, device_id, code, bits, shape, strides in described:
+            at = base + numbers_at + 8 * len(shapes)
+            fields += (data, device, device_id, len(shape), code, bits, 1, at, at + 8 * len(shape), 0)
+            shapes += shape
+            shapes += strides
+        struct.pack_into(f"@{count}Q{self._TENSOR * count}{numbers}q", self._block, 0,
+                         *(base + tensors_at + self._SIZE * i for i in range(count)), *fields, *shapes)
+        self.pointers = base
+
+
+class Module:
+    """A compiled module: its entry points by name.
+
+    ``module["forward"](x, ids, gates, w1, w2)``; with one entry point, or one
+    named ``forward``, also ``module(x, ids, gates, w1, w2)``.
+    """
+
+    def __init__(self, handle: ctypes.c_void_p):
+        self._library = _native.library()
+        self._handle = handle
+        self.manifest: dict = json.loads(self._library.moe_module_manifest(handle))
+        self._entries = {name: Entry(self, name, entry)
+                         for name, entry in self.manifest["entries"].items()}
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of the entry points."""
+        return tuple(self._entries)
+
+    def __getitem__(self, entry: str) -> Entry:
+        try:
+            return self._entries[entry]
+        except KeyError:
+            raise KeyError(f"no entry {entry!r}; the module has {', '.join(self._entries)}") from None
+
+    def __call__(self, *arrays: Any, **keywords: Any) -> Any:
+        """Runs the only entry point, or the one named ``forward``; see `Entry`."""
+        name = "forward" if "forward" in self._entries else next(iter(self._entries), None)
+        if name is None or (name != "forward" and len(self._entries) > 1):
+            raise ArgumentError(f"say which entry to call, as module[name](...): {', '.join(self._entries)}")
+        return self._entries[name](*arrays, **keywords)
+
+    def __repr__(self) -> str:
+        lines = [f"  {entry!r}" for entry in self._entries.values()]
+        return "\n".join([f"<moe_mlir.Module for {self.manifest['target']}", *lines]) + ">"
+
+    def __del__(self) -> None:
+        handle, self._handle = getattr(self, "_handle", None), None
+        if handle:
+            self._library.moe_module_release(handle)
+
+
+def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
+    """Compiles a module of the ``moe`` dialect, or takes it from the cache.
+
+    Args:
+        source: IR text, MLIR bytecode, or a layer of `moe_mlir.layers`.
+        target: ``"cpu"``.
+        options: of the compiler, underscores for dashes: ``cpu="x86-64-v3"``,
+            ``opt_level=2``; docs/RuntimeABI.md lists them.
+
+    Returns:
+        Module: call it on torch tensors or NumPy arrays.
+
+    Raises:
+        CompileError: the module is refused; the message is the diagnostics.
+        NotFoundError: the library or the compiler is not installed.
+        UnsupportedError: the target is not built.
+    """
+    text = as_text(source)
+    words = " ".join(option_words(options))
+    given = _native.Options(ctypes.sizeof(_native.Options), target.encode(), words.encode() or None)
+    handle = ctypes.c_void_p()
+    _native.check(_native.library().moe_compile(text, len(text), given, handle))
+    return Module(handle)
+
+
+def load(path: Any) -> Module:
+    """Loads what ``moe-compile -o`` wrote.
+
+    Raises:
+        LoadError: unreadable, damaged, or for another ABI or CPU.
+    """
+    handle = ctypes.c_void_p()
+    _native.check(_native.library().moe_module_load(str(path).encode(), handle))
+    return Module(handle)
