@@ -7,6 +7,7 @@
 
 #include "moe/Conversion/MoeToSCF/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Differentiation.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 
@@ -149,6 +150,7 @@ static void registerUpstreamExtensions(DialectRegistry &registry) {
 void ::moe::registerAll(DialectRegistry &registry) {
   registry.insert<mlir::moe::MoeDialect>();
   mlir::moe::registerBufferizableOpInterfaceExternalModels(registry);
+  mlir::moe::registerDifferentiationModels(registry);
   registerUpstreamDialects(registry);
   registerUpstreamExtensions(registry);
 

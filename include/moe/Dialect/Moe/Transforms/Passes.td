@@ -9,6 +9,79 @@ include "mlir/Pass/PassBase.td"
 // Level 1: the backward pass
 //===----------------------------------------------------------------------===//
 
+def MoeDifferentiate : Pass<"moe-differentiate", "::mlir::ModuleOp"> {
+  let summary = "results and gradients in one joint function";
+  let description = [{
+    Adds `@f_joint(arguments, cotangents) -> (results, gradients)`. There is a
+    cotangent for each result that is a tensor of floats, in their order, but
+    for those listed in `without-cotangent`; and a gradient for each argument
+    in `wrt`, in that order (default: every argument that is a tensor of
+    floats). A cotangent or gradient has the type of its value. On the joint
+    function itself the pass gives second derivatives.
+
+    Ops say their derivative through MoeDifferentiableOpInterface: all of
+    level 1, elementwise arith and math on tensors, linalg ops that map or sum,
+    reshapes, slices, concat. Where a function has no derivative the choice is
+    PyTorch's: 0 for relu at 0 (a maximum with the constant 0), 1 on the bounds
+    of a clamp (another constant), halves for a maximum of equal values, 0 for
+    the absolute value of 0. A selection of experts is held fixed. The gate of a
+    sentinel slot has gradient zero; grouped rows outside every expert's range
+    are never read. Calls are refused: inline them before.
+
+    `moe.joint` on the new function says how many arguments and results are
+    those of the function, which results have cotangents, and `wrt`.
+
+    ```mlir before
+    func.func @f(%x: tensor<?x16xf32>, %w: tensor<8x32x16xf32>,
+                 %a: !moe.assignment<?x2, 8>) -> tensor<?x32xf32> {
+      %y = moe.parallel_linear %x, %w by %a from token to grouped out_in
+          : tensor<?x16xf32>, tensor<8x32x16xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: tensor<?x16xf32>, %w: tensor<8x32x16xf32>,
+                 %a: !moe.assignment<?x2, 8>) -> tensor<?x32xf32> {
+      %y = moe.parallel_linear %x, %w by %a from token to grouped out_in
+          : tensor<?x16xf32>, tensor<8x32x16xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    func.func @f_joint(%x: tensor<?x16xf32>, %w: tensor<8x32x16xf32>,
+        %a: !moe.assignment<?x2, 8>,
+        %dy: tensor<?x32xf32> {moe.name = "d_out0"})
+        -> (tensor<?x32xf32>, tensor<?x16xf32> {moe.name = "d_arg0"},
+            tensor<8x32x16xf32> {moe.name = "d_arg1"})
+        attributes {moe.joint = {arguments = 3 : i64,
+            cotangents = array<i64: 0>, primal = "f", results = 1 : i64,
+            wrt = array<i64: 0, 1>}} {
+      %y = moe.parallel_linear %x, %w by %a from token to grouped out_in
+          : tensor<?x16xf32>, tensor<8x32x16xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x32xf32>
+      %g = moe.parallel_linear %dy, %w by %a from grouped to grouped in_out
+          : tensor<?x32xf32>, tensor<8x32x16xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x16xf32>
+      %dx = moe.combine %g from grouped by %a
+          : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+      %dw = moe.weight_grad %x from token, %dy from grouped by %a out_in
+          : tensor<?x16xf32>, tensor<?x32xf32>, !moe.assignment<?x2, 8>
+          -> tensor<8x32x16xf32>
+      return %y, %dx, %dw
+          : tensor<?x32xf32>, tensor<?x16xf32>, tensor<8x32x16xf32>
+    }
+    ```
+  }];
+  let options = [
+    Option<"entry", "entry", "std::string", "", "function to differentiate; "
+           "default: the only public one">,
+    ListOption<"wrt", "wrt", "int64_t", "arguments (numbers) whose gradients "
+               "are wanted, in order; default: all tensors of floats">,
+    ListOption<"withoutCotangent", "without-cotangent", "int64_t",
+               "results (numbers) whose cotangents are zero and not passed">];
+}
+
 //===----------------------------------------------------------------------===//
 // Level 1 to level 2
 //===----------------------------------------------------------------------===//
