@@ -368,6 +368,21 @@ def test_choices_of_subgradients(lines, function):
     check(region(lines), function, [x], [0])
 
 
+@pytest.mark.parametrize("name", ["silu", "softplus"])
+def test_overflow_of_exp(name):
+    """exp(-x) is infinite for the first column; the gradient is not NaN."""
+    x = torch.tensor([[-800.0, 800.0, 0.0, 1.0]], dtype=torch.float64)
+    if name == "silu":
+        lines = "%c = arith.constant 1.0 : f64\n%n = arith.negf %u : f64\n%e = math.exp %n : f64\n"
+        lines += "%d = arith.addf %c, %e : f64\n%r = arith.divf %u, %d : f64"
+        check(region(lines), torch.nn.functional.silu, [x], [0])
+    else:
+        lines = "%n = arith.negf %u : f64\n%e = math.exp %n : f64\n%r = math.log1p %e : f64"
+        text = region(lines)
+        x = x[:, 1:].repeat(1, 2)[:, :4]
+        check(text, lambda x: torch.nn.functional.softplus(-x), [x], [0])
+
+
 # --------------------------------------------------------------- other tensors
 
 

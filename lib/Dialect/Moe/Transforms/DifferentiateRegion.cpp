@@ -163,6 +163,24 @@ private:
     give(y, [&] { return tied(g, at(y), at(x), loses); });
   }
 
+  /// z of 1 + exp(z).
+  static Value getLogisticArgument(Value value) {
+    auto sum = value.getDefiningOp<arith::AddFOp>();
+    if (!sum)
+      return nullptr;
+    for (auto [x, y] : {std::pair(sum.getLhs(), sum.getRhs()),
+                        std::pair(sum.getRhs(), sum.getLhs())})
+      if (auto exp = y.getDefiningOp<math::ExpOp>();
+          exp && matchPattern(x, m_OneFloat()))
+        return exp.getOperand();
+    return nullptr;
+  }
+  /// exp(z) / (1 + exp(z)) from the denominator, finite also where it is not.
+  Value logisticRest(Value denominator) {
+    Value one = math.constant(denominator, 1.0);
+    return math.sub(one, math.div(one, denominator));
+  }
+
   LogicalResult visit(Operation *inner, Value g) {
     Value r = at(inner->getResult(0));
     auto operand = [&](unsigned i) { return inner->getOperand(i); };
@@ -194,6 +212,15 @@ private:
         })
         .Case([&](arith::DivFOp) {
           give(operand(0), [&] { return math.div(g, at(operand(1))); });
+          // A sigmoid's denominator, 1 + exp(z): where exp(z) overflows the
+          // derivative has to stay finite, so it is taken through to z.
+          if (Value z = getLogisticArgument(operand(1))) {
+            give(z, [&] {
+              return math.neg(math.mul(math.mul(g, r),
+                                       logisticRest(at(operand(1)))));
+            });
+            return success();
+          }
           give(operand(1), [&] {
             return math.neg(math.mul(g, math.div(r, at(operand(1)))));
           });
@@ -286,6 +313,13 @@ private:
           return over([&] { return math.scale(x(), std::log(10.0)); });
         })
         .Case([&](math::Log1pOp) {
+          if (auto exp = operand(0).getDefiningOp<math::ExpOp>()) { // softplus
+            give(exp.getOperand(), [&] {
+              Value one = math.constant(g, 1.0);
+              return math.mul(g, logisticRest(math.add(one, x())));
+            });
+            return success();
+          }
           return over([&] { return math.add(x(), math.constant(g, 1.0)); });
         })
         .Case([&](math::SqrtOp) {

@@ -82,6 +82,92 @@ def MoeDifferentiate : Pass<"moe-differentiate", "::mlir::ModuleOp"> {
                "results (numbers) whose cotangents are zero and not passed">];
 }
 
+def MoeSimplifyGradients : Pass<"moe-simplify-gradients", "::mlir::func::FuncOp"> {
+  let summary = "algebra on a joint function";
+  let description = [{
+    Before fusion, on what moe-differentiate made:
+    * a gate moves from the rows of dO, d wide, to the other side of a product:
+      (gate * dO) W becomes gate * (dO W), and the sum of (gate * dO) x A that of
+      dO x (gate * A), where dO is a gather that a product can read in place;
+    * the gradient of a gate <dO, Y> becomes <dO W, A>, plus <dO, b[e]> with a
+      bias: Y need not be kept. It holds where Y = A W^T (+ b), and is done where
+      dO W, without the gate, is computed anyway;
+    * products and sums read token or slot rows in place of a grouped copy;
+    * sums of paths merge: one combine of a sum, one product onto another;
+    * what nobody reads any more goes.
+
+    ```mlir before
+    func.func @f(%x: tensor<?x16xf32>, %do: tensor<?x16xf32>,
+        %w: tensor<8x16x4xf32>, %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+      %g = moe.group %do from token by %a
+          : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+      %y = moe.parallel_linear %g, %w by %a from grouped to grouped in_out
+          : tensor<?x16xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x4xf32>
+      return %y : tensor<?x4xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: tensor<?x16xf32>, %do: tensor<?x16xf32>,
+        %w: tensor<8x16x4xf32>, %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+      %y = moe.parallel_linear %do, %w by %a from token to grouped in_out
+          : tensor<?x16xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8>
+          -> tensor<?x4xf32>
+      return %y : tensor<?x4xf32>
+    }
+    ```
+  }];
+}
+
+def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
+  let summary = "a joint function cut into forward and backward";
+  let description = [{
+    `@f_joint` becomes `@f_forward(arguments) -> (results, saved)` and
+    `@f_backward(cotangents, residuals) -> gradients`. What is saved is a minimum
+    cut of the joint graph, weighed in bytes at `tokens` tokens where the number
+    is dynamic. `policy`:
+    * `save-all`: nothing is computed twice but views of tensors;
+    * `recompute-elementwise` (default): saves the least bytes without computing
+      a matrix product, a choice of experts or an assignment twice;
+    * `recompute-all`: anything may be computed twice.
+    A `budget-bytes` lets `recompute-elementwise` compute matrix products twice,
+    the one that saves the most bytes a FLOP first, until the budget is held; a
+    remark says what each costs.
+
+    Arguments of the function are residuals of no cost: they are passed again,
+    never copied. `moe.residuals` on the backward function lists its residuals
+    in order: kind `argument` (its number in `index`), `result` (a result of the
+    function, by number), `saved` or `table` (a further result of the forward
+    function, by number); with `bytes`. An assignment crosses as its four
+    tables. A gradient that was not asked for keeps nothing.
+
+    With `split-weights` listing arguments (numbers), the backward function is
+    cut again: `@f_backward_input(cotangents, residuals) -> (other gradients,
+    carried)` and `@f_backward_weight(...) -> gradients of those arguments`,
+    whose operands `moe.residuals` lists too (kinds `argument`, by number among
+    those of @f_backward, and `saved`).
+
+    ```
+    func.func @f_joint(%x, %dy) -> (sin(%x), %dy * cos(%x))
+    becomes
+    func.func @f_forward(%x) -> sin(%x)
+    func.func @f_backward(%dy, %x) -> %dy * cos(%x)
+    ```
+  }];
+  let options = [
+    Option<"entry", "entry", "std::string", "", "joint function; default: the "
+           "only one">,
+    Option<"policy", "policy", "std::string", "\"recompute-elementwise\"",
+           "save-all, recompute-elementwise or recompute-all">,
+    Option<"budgetBytes", "budget-bytes", "int64_t", "-1",
+           "bytes that may be saved; negative: no budget">,
+    Option<"tokens", "tokens", "int64_t", "4096",
+           "tokens that dynamic sizes are weighed at">,
+    ListOption<"splitWeights", "split-weights", "int64_t",
+               "arguments (numbers) whose gradients go to @f_backward_weight">];
+}
+
 //===----------------------------------------------------------------------===//
 // Level 1 to level 2
 //===----------------------------------------------------------------------===//

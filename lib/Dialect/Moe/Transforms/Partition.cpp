@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: Apache-2.0
+// moe-partition: a joint function cut into forward and backward where the
+// fewest bytes cross. See Passes.td.
+#include "MinimumCut.h"
+
+#include "moe/Dialect/Moe/Transforms/Dimensions.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/SetVector.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEPARTITION
+#include "moe/Dialect/Moe/Transforms/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+//===----------------------------------------------------------------------===//
+// What values and ops cost
+//===----------------------------------------------------------------------===//
+
+/// Sizes at a nominal number of tokens.
+struct Weights {
+  int64_t tokens;
+
+  int64_t dynamicSize(Value value, unsigned dim) const {
+    if (auto argument = dyn_cast<BlockArgument>(value)) {
+      auto function =
+          dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+      if (!function)
+        return tokens;
+      auto dims = function.getArgAttrOfType<ArrayAttr>(argument.getArgNumber(),
+                                                       "moe.dims");
+      if (!dims || dim >= dims.size())
+        return tokens;
+      auto expr = LinearExpr::fromAttribute(dims[dim]);
+      if (!expr)
+        return tokens;
+      int64_t size = expr->getConstant();
+      for (auto &[name, coefficient] : expr->getTerms())
+        size += coefficient * tokens;
+      return size;
+    }
+    Operation *op = value.getDefiningOp();
+    auto rows = [&](RowOrder order, Value assignment) {
+      if (order == RowOrder::Token || !assignment)
+        return tokens;
+      AssignmentType type = getAssignmentType(assignment);
+      int64_t rank = cast<ShapedType>(value.getType()).getRank();
+      bool scalars =
+          order == RowOrder::Slot && rank == 2 &&
+          cast<ShapedType>(value.getType()).getDimSize(1) == type.getK();
+      int64_t count = type.hasStaticTokens() ? type.getTokens() : tokens;
+      return scalars ? count : count * type.getK();
+    };
+    if (auto linear = dyn_cast<ParallelLinearOp>(op))
+      return rows(RowOrder::Grouped, linear.getAssignment());
+    if (auto group = dyn_cast<GroupOp>(op))
+      return rows(RowOrder::Grouped, group.getAssignment());
+    if (auto scatter = dyn_cast<ScatterOp>(op))
+      return rows(RowOrder::Slot, scatter.getAssignment());
+    if (auto rowwise = dyn_cast<RowwiseOp>(op))
+      return rowwise.getAssignment()
+                 ? rows(rowwise.getOrder(), rowwise.getAssignment())
+                 : dynamicSize(rowwise.getIns()[0], 0);
+    if (auto unpack = dyn_cast<UnpackAssignmentOp>(op))
+      return rows(RowOrder::Grouped, unpack.getAssignment());
+    // Elementwise and alike.
+    for (Value operand : op->getOperands())
+      if (auto type = dyn_cast<RankedTensorType>(operand.getType());
+          type && type.getRank() > dim && type.isDynamicDim(dim) &&
+          type.getShape() == cast<ShapedType>(value.getType()).getShape())
+        return dynamicSize(operand, dim);
+    return tokens;
+  }
+
+  /// Infinite for what cannot be saved.
+  int64_t bytes(Value value) const {
+    if (auto type = dyn_cast<AssignmentType>(value.getType())) {
+      int64_t slots =
+          type.hasStaticTokens() ? type.getSlots() : tokens * type.getK();
+      return 4 * (2 * slots + 2 * type.getExperts());
+    }
+    auto type = dyn_cast<RankedTensorType>(value.getType());
+    if (!type || !type.getElementType().isIntOrFloat())
+      return MinimumCut::kInfinite;
+    int64_t bits = type.getElementTypeBitWidth();
+    int64_t size = (bits + 7) / 8;
+    for (unsigned d = 0; d < type.getRank(); ++d)
+      size *= type.isDynamicDim(d) ? dynamicSize(value, d) : type.getDimSize(d);
+    return size;
+  }
+
+  int64_t flops(Operation *op) const {
+    auto elements = [&](Value value) {
+      auto type = cast<RankedTensorType>(value.getType());
+      return bytes(value) / ((type.getElementTypeBitWidth() + 7) / 8);
+    };
+    auto width = [](Value value) {
+      return cast<ShapedType>(value.getType()).getShape().back();
+    };
+    if (auto linear = dyn_cast<ParallelLinearOp>(op))
+      return 2 * elements(linear.getResult()) * width(linear.getLhs());
+    if (auto outer = dyn_cast<WeightGradOp>(op)) {
+      AssignmentType type = getAssignmentType(outer.getAssignment());
+      int64_t slots =
+          type.hasStaticTokens() ? type.getSlots() : tokens * type.getK();
+      return 2 * slots * width(outer.getX()) * width(outer.getDy());
+    }
+    auto product = cast<linalg::LinalgOp>(op);
+    int64_t count = 2;
+    SmallVector<int64_t> loops = product.getStaticLoopRanges();
+    for (int64_t size : loops)
+      count *= ShapedType::isDynamic(size) ? tokens : size;
+    return count;
+  }
+};
+
+bool isMatrixProduct(Operation *op) {
+  if (isa<ParallelLinearOp, WeightGradOp>(op))
+    return true;
+  auto structured = dyn_cast<linalg::LinalgOp>(op);
+  return structured && linalg::isaContractionOpInterface(structured);
+}
+
+/// Which expert a slot goes to is decided once.
+bool isDecision(Operation *op) { return isa<RouteOp, AssignOp>(op); }
+
+/// Costs nothing to do again.
+bool isFree(Operation *op) {
+  if (isa<arith::ConstantOp, tensor::DimOp, tensor::EmptyOp,
+          tensor::CollapseShapeOp, tensor::ExpandShapeOp, tensor::CastOp,
+          linalg::FillOp, PackAssignmentOp, UnpackAssignmentOp>(op))
+    return true;
+  return llvm::none_of(op->getResultTypes(), [](Type type) {
+    return isa<ShapedType, AssignmentType>(type);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// The cut
+//===----------------------------------------------------------------------===//
+
+/// A block whose outputs are asked for at two times.
+struct Joint {
+  Block *block;
+  SmallVector<Value> first, second;
+  /// Arguments and ops that the first time cannot have.
+  DenseSet<Value> lateArguments;
+  DenseSet<Operation *> late;
+};
+
+/// Ops that `outputs` need.
+DenseSet<Operation *> findNeeded(Block *block, ArrayRef<Value> outputs) {
+  DenseSet<Operation *> needed;
+  for (Value value : outputs)
+    if (Operation *op = value.getDefiningOp())
+      needed.insert(op);
+  for (Operation &op : llvm::reverse(*block))
+    if (needed.contains(&op))
+      for (Value operand : op.getOperands())
+        if (Operation *producer = operand.getDefiningOp())
+          needed.insert(producer);
+  return needed;
+}
+
+/// The values that cross, in the order of their definitions.
+SmallVector<Value> findCut(const Joint &joint, const Weights &weights,
+                           function_ref<bool(Operation *)> once) {
+  MinimumCut graph;
+  unsigned source = graph.addNode(), sink = graph.addNode();
+  DenseMap<Value, unsigned> entry; // its exit is the next node
+  SmallVector<Value> values;
+  auto add = [&](Value value, int64_t weight) {
+    unsigned in = graph.addNode(), out = graph.addNode();
+    entry[value] = in;
+    values.push_back(value);
+    graph.addEdge(in, out, weight);
+  };
+  for (BlockArgument argument : joint.block->getArguments())
+    if (!joint.lateArguments.contains(argument)) {
+      add(argument, 0);
+      graph.addEdge(source, entry[argument], MinimumCut::kInfinite);
+    }
+  DenseSet<Operation *> needed = findNeeded(joint.block, joint.second);
+  auto sinkAt = [&](Value value) {
+    auto it = entry.find(value);
+    if (it != entry.end())
+      graph.addEdge(it->second + 1, sink, MinimumCut::kInfinite);
+  };
+  for (Operation &op : joint.block->without_terminator()) {
+    if (joint.late.contains(&op)) {
+      if (needed.contains(&op))
+        for (Value operand : op.getOperands())
+          sinkAt(operand);
+      continue;
+    }
+    for (Value result : op.getResults()) {
+      // Among cuts of equal bytes, that of the fewest values.
+      int64_t bytes = weights.bytes(result);
+      add(result, bytes == MinimumCut::kInfinite ? bytes : bytes * 1024 + 1);
+      if (once(&op)) {
+        graph.addEdge(source, entry[result], MinimumCut::kInfinite);
+        continue;
+      }
+      for (Value operand : op.getOperands())
+        if (entry.contains(operand))
+          graph.addEdge(entry[operand] + 1, entry[result],
+                        MinimumCut::kInfinite);
+    }
+  }
+  for (Value value : joint.second)
+    sinkAt(value);
+  graph.solve(source, sink);
+  SmallVector<Value> cut;
+  for (Value value : values)
+    if (!graph.onSinkSide(entry[value]) && graph.onSinkSide(entry[value] + 1))
+      cut.push_back(value);
+  return cut;
+}
+
+//===----------------------------------------------------------------------===//
+// Functions from parts of a block
+//===----------------------------------------------------------------------===//
+
+/// The four tables of an assignment; else the type itself.
+SmallVector<Type> boundaryTypes(Type type) {
+  auto assignment = dyn_cast<AssignmentType>(type);
+  if (!assignment)
+    return {type};
+  Type i32 = IntegerType::get(type.getContext(), 32);
+  Type slots = RankedTensorType::get({assignment.getSlots()}, i32);
+  Type experts = RankedTensorType::get({assignment.getExperts()}, i32);
+  return {slots, slots, experts, experts};
+}
+
+/// A function of `inputs` that computes `outputs`. Assignments among
+/// `crossing` cross as tables; others (arguments of the function) as they are.
+class Extraction {
+public:
+  Extraction(func::FuncOp from, StringRef name) : from(from), name(name) {}
+
+  void addInput(Value value, Attribute attributes, bool tables) {
+    inputs.push_back({value, attributes, tables});
+  }
+  void addOutput(Value value, Attribute attributes, bool tables) {
+    outputs.push_back({value, attributes, tables});
+  }
+
+  func::FuncOp build() {
+    OpBuilder b(from);
+    Location loc = from.getLoc();
+    SmallVector<Type> inputTypes, outputTypes;
+    SmallVector<Attribute> inputAttributes, outputAttributes;
+    auto collect = [&](const Port &port, SmallVector<Type> &types,
+                       SmallVector<Attribute> &attributes) {
+      for (auto [n, type] : llvm::enumerate(
+               port.tables ? boundaryTypes(port.value.getType())
+                           : SmallVector<Type>{port.value.getType()})) {
+        types.push_back(type);
+        attributes.push_back(n || !port.attributes
+                                 ? DictionaryAttr::get(b.getContext())
+                                 : port.attributes);
+      }
+    };
+    for (const Port &port : inputs)
+      collect(port, inputTypes, inputAttributes);
+    for (const Port &port : outputs)
+      collect(port, outputTypes, outputAttributes);
+    auto function = func::FuncOp::create(
+        b, loc, name, b.getFunctionType(inputTypes, outputTypes));
+    function.setArgAttrsAttr(b.getArrayAttr(inputAttributes));
+    function.setResAttrsAttr(b.getArrayAttr(outputAttributes));
+    Block *body = function.addEntryBlock();
+    b.setInsertionPointToEnd(body);
+
+    IRMapping map;
+    unsigned next = 0;
+    for (const Port &port : inputs) {
+      if (port.tables && isa<AssignmentType>(port.value.getType())) {
+        ValueRange tables = body->getArguments().slice(next, 4);
+        map.map(port.value, PackAssignmentOp::create(
+                                b, loc, port.value.getType(), tables[0],
+                                tables[1], tables[2], tables[3])
+                                .getResult());
+        next += 4;
+      } else {
+        map.map(port.value, body->getArgument(next++));
+      }
+    }
+    DenseSet<Operation *> needed;
+    auto need = [&](Value value) {
+      if (!map.contains(value))
+        if (Operation *op = value.getDefiningOp())
+          needed.insert(op);
+    };
+    for (const Port &port : outputs)
+      need(port.value);
+    Block &block = from.getBody().front();
+    for (Operation &op : llvm::reverse(block))
+      if (needed.contains(&op))
+        for (Value operand : op.getOperands())
+          need(operand);
+    for (Operation &op : block) {
+      if (!needed.contains(&op))
+        continue;
+      Operation *clone = b.clone(op);
+      for (OpOperand &operand : clone->getOpOperands())
+        operand.set(map.lookup(operand.get()));
+      // A multi-result op may be needed for one result while another crossed.
+      for (auto [old, fresh] :
+           llvm::zip_equal(op.getResults(), clone->getResults()))
+        if (!map.contains(old))
+          map.map(old, fresh);
+    }
+    SmallVector<Value> results;
+    for (const Port &port : outputs) {
+      Value value = map.lookup(port.value);
+      if (port.tables && isa<AssignmentType>(value.getType())) {
+        auto unpack = UnpackAssignmentOp::create(
+            b, loc, boundaryTypes(value.getType()), value);
+        llvm::append_range(results, unpack.getResults());
+      } else {
+        results.push_back(value);
+      }
+    }
+    func::ReturnOp::create(b, loc, results);
+    return function;
+  }
+
+private:
+  struct Port {
+    Value value;
+    Attribute attributes;
+    bool tables;
+  };
+  func::FuncOp from;
+  StringRef name;
+  SmallVector<Port> inputs, outputs;
+};
+
+//===----------------------------------------------------------------------===//
+// The pass
+//===----------------------------------------------------------------------===//
+
+struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
+  using MoePartitionBase::MoePartitionBase;
+
+  void runOnOperation() override {
+    if (failed(run(getOperation())))
+      signalPassFailure();
+  }
+
+  FailureOr<func::FuncOp> findJoint(ModuleOp module) {
+    func::FuncOp found;
+    for (auto function : module.getOps<func::FuncOp>()) {
+      if (!function->hasAttr("moe.joint") ||
+          (!entry.empty() && function.getSymName() != entry))
+        continue;
+      if (found)
+        return module.emitError()
+               << "has several joint functions, @" << found.getSymName()
+               << " and @" << function.getSymName()
+               << " among them; name one with entry=";
+      found = function;
+    }
+    if (!found)
+      return module.emitError()
+             << "has no joint function" << (entry.empty() ? "" : " @") << entry
+             << "; run moe-differentiate before";
+    return found;
+  }
+
+  LogicalResult run(ModuleOp module) {
+    if (policy != "save-all" && policy != "recompute-elementwise" &&
+        policy != "recompute-all")
+      return module.emitError()
+             << "policy " << policy
+             << " is none of save-all, recompute-elementwise, recompute-all";
+    if (tokens < 1)
+      return module.emitError() << "wants tokens >= 1, got " << int64_t(tokens);
+    if (budgetBytes >= 0 && policy != "recompute-elementwise")
+      return module.emitError()
+             << "budget-bytes goes with policy=recompute-elementwise, got "
+             << policy;
+    auto found = findJoint(module);
+    if (failed(found))
+      return failure();
+    func::FuncOp function = *found;
+    auto info = function->getAttrOfType<DictionaryAttr>("moe.joint");
+    auto number = [&](StringRef name) {
+      auto attr = info.getAs<IntegerAttr>(name);
+      return attr ? attr.getInt() : -1;
+    };
+    int64_t numArguments = number("arguments"), numResults = number("results");
+    auto wrt = info.getAs<DenseI64ArrayAttr>("wrt");
+    auto primal = info.getAs<StringAttr>("primal");
+    if (numArguments < 0 || numResults < 0 || !wrt || !primal ||
+        numArguments > function.getNumArguments() ||
+        numResults + wrt.size() != function.getNumResults() ||
+        !function.getBody().hasOneBlock())
+      return function.emitError()
+             << "has a moe.joint that does not fit it; run moe-differentiate "
+                "again";
+    for (int64_t i : splitWeights)
+      if (!llvm::is_contained(wrt.asArrayRef(), i))
+        return function.emitError()
+               << "split-weights names argument #" << i
+               << ", whose gradient was not asked for in wrt";
+    for (StringRef suffix :
+         {"_forward", "_backward", "_backward_input", "_backward_weight"})
+      if (module.lookupSymbol((primal.getValue() + suffix).str()))
+        return function.emitError() << "@" << primal.getValue() << suffix
+                                    << " exists already; rename it first";
+
+    Block &block = function.getBody().front();
+    Joint joint{&block, {}, {}, {}, {}};
+    auto outputs = block.getTerminator()->getOperands();
+    joint.first.assign(outputs.begin(), outputs.begin() + numResults);
+    joint.second.assign(outputs.begin() + numResults, outputs.end());
+    for (BlockArgument argument : block.getArguments().drop_front(numArguments))
+      joint.lateArguments.insert(argument);
+    DenseSet<Value> tainted = joint.lateArguments;
+    for (Operation &op : block.without_terminator())
+      if (llvm::any_of(op.getOperands(),
+                       [&](Value v) { return tainted.contains(v); })) {
+        joint.late.insert(&op);
+        tainted.insert(op.result_begin(), op.result_end());
+      }
+    for (Value value : joint.first)
+      if (tainted.contains(value))
+        return function.emitError()
+               << "has a result that depends on a cotangent";
+
+    SmallVector<Value> cut = chooseCut(joint);
+
+    std::string forwardName = (primal.getValue() + "_forward").str();
+    std::string backwardName = (primal.getValue() + "_backward").str();
+    Extraction forward(function, forwardName);
+    Extraction backward(function, backwardName);
+    for (int64_t i = 0; i < numArguments; ++i)
+      forward.addInput(block.getArgument(i), function.getArgAttrDict(i), false);
+    for (int64_t i = 0; i < numResults; ++i)
+      forward.addOutput(outputs[i], function.getResultAttrDict(i), false);
+    for (unsigned i = numArguments; i < function.getNumArguments(); ++i)
+      backward.addInput(block.getArgument(i), function.getArgAttrDict(i),
+                        false);
+    for (auto [i, argument] : llvm::enumerate(wrt.asArrayRef()))
+      backward.addOutput(joint.second[i],
+                         function.getResultAttrDict(numResults + i), false);
+    ArrayAttr residuals =
+        connect(cut, joint.first, numResults, function, forward, backward);
+    func::FuncOp first = forward.build(), second = backward.build();
+    second->setAttr("moe.residuals", residuals);
+    second->setAttr(
+        "moe.cotangents",
+        Builder(&getContext())
+            .getI64IntegerAttr(function.getNumArguments() - numArguments));
+    first.setVisibility(function.getVisibility());
+    second.setVisibility(function.getVisibility());
+    function.erase();
+    if (!splitWeights.empty())
+      return splitBackward(second, primal.getValue(), wrt.asArrayRef());
+    return success();
+  }
+
+  /// Adds the residuals to both sides, and lists them.
+  ArrayAttr connect(ArrayRef<Value> cut, ArrayRef<Value> results,
+                    int64_t nextResult, func::FuncOp function,
+                    Extraction &producer, Extraction &consumer) {
+    Builder b(&getContext());
+    Weights weights{tokens};
+    SmallVector<Attribute> list;
+    auto add = [&](StringRef kind, int64_t index, int64_t bytes) {
+      list.push_back(b.getDictionaryAttr(
+          {b.getNamedAttr("bytes", b.getI64IntegerAttr(bytes)),
+           b.getNamedAttr("index", b.getI64IntegerAttr(index)),
+           b.getNamedAttr("kind", b.getStringAttr(kind))}));
+    };
+    for (Value value : cut)
+      if (auto argument = dyn_cast<BlockArgument>(value)) {
+        add("argument", argument.getArgNumber(), weights.bytes(value));
+        consumer.addInput(
+            value, function.getArgAttrDict(argument.getArgNumber()), false);
+      }
+    for (Value value : cut) {
+      if (isa<BlockArgument>(value))
+        continue;
+      const auto *result = llvm::find(results, value);
+      if (result != results.end()) {
+        add("result", result - results.begin(), weights.bytes(value));
+        consumer.addInput(value, nullptr, false);
+        continue;
+      }
+      bool tables = isa<AssignmentType>(value.getType());
+      producer.addOutput(value, nullptr, true);
+      consumer.addInput(value, nullptr, true);
+      if (!tables) {
+        add("saved", nextResult++, weights.bytes(value));
+        continue;
+      }
+      for (Type type : boundaryTypes(value.getType())) {
+        auto table = cast<RankedTensorType>(type);
+        int64_t size = table.hasStaticShape()
+                           ? table.getNumElements()
+                           : tokens * getAssignmentType(value).getK();
+        add("table", nextResult++, 4 * size);
+      }
+    }
+    return b.getArrayAttr(list);
+  }
+
+  static int64_t savedBytes(ArrayRef<Value> cut, const Weights &weights) {
+    int64_t sum = 0;
+    for (Value value : cut)
+      if (!isa<BlockArgument>(value))
+        sum += weights.bytes(value);
+    return sum;
+  }
+
+  SmallVector<Value> chooseCut(const Joint &joint) {
+    Weights weights{tokens};
+    DenseSet<Operation *> again;
+    auto once = [&](Operation *op) {
+      if (isFree(op) || policy == "recompute-all" || again.contains(op))
+        return false;
+      return policy == "save-all" || isMatrixProduct(op) || isDecision(op);
+    };
+    SmallVector<Value> cut = findCut(joint, weights, once);
+    if (budgetBytes < 0)
+      return cut;
+    while (savedBytes(cut, weights) > budgetBytes) {
+      int64_t saved = savedBytes(cut, weights), bestSaved = saved;
+      Operation *best = nullptr;
+      double bestRate = 0;
+      for (Operation &op : joint.block->without_terminator()) {
+        if (joint.late.contains(&op) || !isMatrixProduct(&op) ||
+            again.contains(&op))
+          continue;
+        again.insert(&op);
+        int64_t left = savedBytes(findCut(joint, weights, once), weights);
+        again.erase(&op);
+        double rate = double(saved - left) / double(weights.flops(&op));
+        if (left < saved && rate > bestRate) {
+          best = &op;
+          bestRate = rate;
+          bestSaved = left;
+        }
+      }
+      if (!best) {
+        joint.block->getParentOp()->emitWarning()
+            << "saves " << saved << " bytes, more than the budget of "
+            << int64_t(budgetBytes)
+            << "; computing more products again saves nothing";
+        break;
+      }
+      best->emitRemark() << "computed again in backward: "
+                         << weights.flops(best) << " FLOPs, saves "
+                         << saved - bestSaved << " bytes";
+      again.insert(best);
+      cut = findCut(joint, weights, once);
+    }
+    return cut;
+  }
+
+  /// Backward cut once more: gradients of weights may come later.
+  LogicalResult splitBackward(func::FuncOp function, StringRef primal,
+                              ArrayRef<int64_t> wrt) {
+    Block &block = function.getBody().front();
+    Joint joint{&block, {}, {}, {}, {}};
+    std::string inputName = (primal + "_backward_input").str();
+    std::string weightName = (primal + "_backward_weight").str();
+    Extraction input(function, inputName), weight(function, weightName);
+    for (BlockArgument argument : block.getArguments())
+      input.addInput(argument, function.getArgAttrDict(argument.getArgNumber()),
+                     false);
+    for (auto [i, value] :
+         llvm::enumerate(block.getTerminator()->getOperands())) {
+      bool later = llvm::is_contained(splitWeights, wrt[i]);
+      (later ? joint.second : joint.first).push_back(value);
+      (later ? weight : input)
+          .addOutput(value, function.getResultAttrDict(i), false);
+    }
+    DenseSet<Operation *> early = findNeeded(&block, joint.first);
+    for (Operation &op : block.without_terminator())
+      if (!early.contains(&op) && !isFree(&op))
+        joint.late.insert(&op);
+    Weights weights{tokens};
+    SmallVector<Value> cut = findCut(joint, weights, [&](Operation *op) {
+      return !isFree(op) && (isMatrixProduct(op) || isDecision(op));
+    });
+    ArrayAttr residuals =
+        connect(cut, joint.first, joint.first.size(), function, input, weight);
+    func::FuncOp first = input.build(), second = weight.build();
+    first.setVisibility(function.getVisibility());
+    second.setVisibility(function.getVisibility());
+    second->setAttr("moe.residuals", residuals);
+    first->setAttr("moe.cotangents", function->getAttr("moe.cotangents"));
+    return success();
+  }
+};
+
+} // namespace
