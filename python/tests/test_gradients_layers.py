@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from gradients import check, differentiate, gradients_of, passes
-from oracle import equal, interpret, random, shapes
+from oracle import equal, interpret, random, run, shapes
 from test_gradients_ops import combine, linear, t
 
 SIMPLIFY = "func.func(moe-simplify-gradients),canonicalize,cse"
@@ -247,3 +247,20 @@ func.func @f(%x: {t("?", d)}, %wr: {t(d, e)}, %w1: {t(e, n, d)}, %w2: {t(e, d, n
     equal(outs[0], result.detach(), 1e-9)
     for got, want in zip(gradients, gradients_of([result], arguments, [cotangent]), strict=True):
         equal(got, want.detach(), 1e-9)
+
+
+@shapes()
+def test_compiled_forward_and_backward(slots):
+    """The CPU's f_forward and f_backward, in float32, agree with float64."""
+    text = gated_mlp(slots.type, slots.k, slots.experts, 5, 3, "f32", bias=True)
+    split = passes(differentiate(text, "f", [1, 2, 3, 4, 5, 6]), f"{SIMPLIFY},moe-partition")
+    arguments = [a.requires_grad_() if a.dtype == torch.float64 else a for a in layer_arguments(slots, 5, 3)]
+    result = gated_mlp_reference(slots, True)(*arguments)
+    cotangent = random(*result.shape, seed=9)
+    expected = gradients_of([result], arguments[1:], [cotangent])
+    narrow = [a.detach().float() if a.dtype == torch.float64 else a for a in arguments]
+    outs = run(split, *narrow, entry="f_forward", flags=())
+    kept = [narrow[i] if kind == "argument" else outs[i] for kind, i, _ in residuals_of(split, "f_backward")]
+    gradients = run(split, cotangent.float(), *kept, entry="f_backward", flags=())
+    for got, want in zip([outs[0], *gradients], [result, *expected], strict=True):
+        equal(got, want.detach().float(), 2e-5)

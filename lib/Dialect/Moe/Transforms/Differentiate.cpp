@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/StringSet.h"
 
 #include "moe/Dialect/Moe/Transforms/DifferentiableOpInterface.cpp.inc"
 
@@ -247,6 +248,11 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
     for (unsigned i = 0; i < numResults; ++i)
       results.push_back(attributes(joint.getResultAttrDict(i)));
 
+    names.clear();
+    for (Attribute attr : llvm::concat<Attribute>(arguments, results))
+      if (auto name = cast<DictionaryAttr>(attr).getAs<StringAttr>("moe.name"))
+        names.insert(name.getValue());
+
     Cotangents cotangents;
     SmallVector<int64_t> seeded;
     for (auto [i, value] : llvm::enumerate(ret.getOperands())) {
@@ -297,8 +303,11 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
     return given ? given : DictionaryAttr::get(&getContext());
   }
 
+  /// Names of arguments and results; those of a joint function are distinct.
+  llvm::StringSet<> names;
+
   /// The attributes of a cotangent or gradient: the sizes of its value, and
-  /// the name d_<name>.
+  /// the name d_<name>, with a number where that is taken.
   Attribute derived(Attribute of, StringRef fallback, unsigned index) {
     auto given = cast<DictionaryAttr>(of);
     NamedAttrList list;
@@ -307,7 +316,10 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
     std::string name = (fallback + Twine(index)).str();
     if (auto attr = given.getAs<StringAttr>("moe.name"))
       name = attr.str();
-    list.set("moe.name", StringAttr::get(&getContext(), "d_" + name));
+    std::string unique = "d_" + name;
+    for (unsigned n = 2; !names.insert(unique).second; ++n)
+      unique = "d_" + name + "_" + std::to_string(n);
+    list.set("moe.name", StringAttr::get(&getContext(), unique));
     return list.getDictionary(&getContext());
   }
 };

@@ -224,10 +224,14 @@ struct ExpertSumModel : DifferentiableModel<ExpertSumModel, ExpertSumOp> {
                         type.getElementType());
     RowOrder order =
         op.getFrom() == RowOrder::Slot ? RowOrder::Slot : RowOrder::Grouped;
+    // The rows themselves are not read: they tell how many there are.
+    Value like = order == op.getFrom()
+                     ? op.getRows()
+                     : rows.group(op.getRows(), op.getFrom(), false);
     Value spread =
-        rows.rowwise(order, {c}, {PortKind::Expert},
+        rows.rowwise(order, {like, c}, {PortKind::Rows, PortKind::Expert},
                      inOrder(type, order, false, rows.type()), PortKind::Rows,
-                     [](OpBuilder &, ValueRange v) { return v[0]; });
+                     [](OpBuilder &, ValueRange v) { return v[1]; });
     vjp.set(0, order == op.getFrom()
                    ? spread
                    : rows.combine(spread, RowOrder::Grouped, type));
