@@ -99,9 +99,10 @@ static LogicalResult verifyBoundaryAttr(Operation *op, NamedAttribute attr,
                ? success()
                : op->emitOpError()
                      << name << " is a unit attribute, got " << attr.getValue();
-  return op->emitOpError() << "unknown attribute " << name
-                           << " on a function argument or result; known are "
-                              "moe.dims, moe.name, moe.kind, moe.role, moe.inout";
+  return op->emitOpError()
+         << "unknown attribute " << name
+         << " on a function argument or result; known are "
+            "moe.dims, moe.name, moe.kind, moe.role, moe.inout";
 }
 
 LogicalResult MoeDialect::verifyRegionArgAttribute(Operation *op, unsigned,

@@ -216,8 +216,8 @@ private:
           // derivative has to stay finite, so it is taken through to z.
           if (Value z = getLogisticArgument(operand(1))) {
             give(z, [&] {
-              return math.neg(math.mul(math.mul(g, r),
-                                       logisticRest(at(operand(1)))));
+              return math.neg(
+                  math.mul(math.mul(g, r), logisticRest(at(operand(1)))));
             });
             return success();
           }
