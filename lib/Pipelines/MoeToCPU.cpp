@@ -121,6 +121,8 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
   pm.addPass(createSymbolDCEPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+  // While callers' ops are as they wrote them, and calls are gone.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeVerifyRows());
 
   // Assignments become their tables while functions still say what they take.
   pm.addPass(mlir::moe::createMoeExpandAssignment());

@@ -384,6 +384,31 @@ def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
 // Between stages
 //===----------------------------------------------------------------------===//
 
+def MoeVerifyRows : Pass<"moe-verify-rows", "::mlir::func::FuncOp"> {
+  let summary = "no rows of two assignments or orders are mixed";
+  let description = [{
+    Changes nothing. The rows of a tensor lie in one order, and grouped rows by
+    one assignment, but their type does not say so. A forward dataflow analysis
+    over (row order, assignment) follows rows from the op that makes them, and
+    an op that reads them in another order, or grouped by another assignment, is
+    refused, as is elementwise math of both kinds. Rows that come from outside
+    have the order in which they are read first.
+
+    What is the same is not refused: equal `moe.assign` or `moe.pack_assignment`
+    ops on the same operands; token and slot order where K = 1; all orders where
+    an assignment is made of counts. Callees are not followed: inline before.
+
+    ```
+    %g = moe.group %x from token by %a
+    %y = moe.combine %g from grouped by %b
+    error: 'moe.combine' op reads rows grouped by another assignment; scatter
+           them by theirs and group them by this one
+    note: the rows are made here
+    note: this is their assignment
+    ```
+  }];
+}
+
 def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
   let summary = "only the ops of a stage are there";
   let description = [{
