@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs functions of MLIR text through `moe-run --interpret`, for tests."""
 
+import functools
 import itertools
 import os
 import pathlib
@@ -79,6 +80,11 @@ def run(text, *arguments, entry="f", flags=("--interpret",)):
 def interpret(text, *arguments, entry="f", round=False):
     flags = ["--interpret", "--round"] if round else ["--interpret"]
     return run(text, *arguments, entry=entry, flags=flags)
+
+
+def run_compiled(text, *arguments, entry="f", round=True, cpu="host"):
+    """As `interpret`, but compiled for a CPU: always rounded."""
+    return run(text, *arguments, entry=entry, flags=[f"--opt=cpu={cpu}"])
 
 
 def type_of(tensor, dynamic=()):
@@ -194,15 +200,38 @@ SHAPES = [
 ]
 
 
-def shapes(name="slots"):
+def shapes(name="slots", of=SHAPES):
     """Parametrize a test by Slots over SHAPES."""
     import pytest
 
     return pytest.mark.parametrize(
         name,
-        [Slots(make_ids(*shape), shape[3]) for shape in SHAPES],
-        ids=["-".join(map(str, shape)) for shape in SHAPES],
+        [Slots(make_ids(*shape), shape[3]) for shape in of],
+        ids=["-".join(map(str, shape)) for shape in of],
     )
+
+
+def on_fewer_shapes(module):
+    """The tests of a module by name, those over `shapes()` on four of them: ragged, empty experts,
+    sentinels, no tokens."""
+    import pytest
+
+    few = [shape for shape in SHAPES if shape[:2] in (("distinct", 7), ("empty", 9), ("sentinels", 8), ("random", 0))]
+    assert len(few) == 4
+    tests = {}
+    for name, test in vars(module).items():
+        if not name.startswith("test_"):
+            continue
+
+        def again(*arguments, test=test, **options):
+            return test(*arguments, **options)
+
+        again = functools.wraps(test)(again)
+        again.pytestmark = [
+            shapes(of=few).mark if mark.args[:1] == ("slots",) else mark for mark in getattr(test, "pytestmark", [])
+        ]
+        tests[name] = again
+    return tests
 
 
 def products(*names_and_values):

@@ -101,7 +101,7 @@ def llama4(logits, k):
     return torch.sigmoid(top), ids
 
 
-BIAS = [("bias", "b", "tensor<16xf64>")]
+BIAS = [("bias", "b", "tensor<{experts}xf64>")]
 V3 = "groups = 4, topk_groups = 2, group_top = 2, masked_groups = #moe.masked_groups<zero>, normalize, eps = 1.0e-20, scale = 2.5"
 V2 = "groups = 4, topk_groups = 2, group_top = 1, masked_groups = #moe.masked_groups<zero>, scale = 16.0"
 MODELS = {
@@ -117,13 +117,14 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("tokens", [0, 1, 33])
+@pytest.mark.parametrize("tokens, experts", [(0, 16), (1, 16), (33, 16), (9, 40)])
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_models(model, tokens, scale):
+def test_models(model, tokens, experts, scale):
     k, attributes, score, order, extra, reference = MODELS[model]
-    logits = random(tokens, 16) * scale
-    operands = [random(16) * scale] if extra else []
-    text = route_text("?", k, 16, attributes, score, order, extra=extra, ids_type="i64")
+    logits = random(tokens, experts) * scale
+    operands = [random(experts) * scale] if extra else []
+    extra = [(keyword, name, t.format(experts=experts)) for keyword, name, t in extra]
+    text = route_text("?", k, experts, attributes, score, order, extra=extra, ids_type="i64")
     gates, ids = interpret(text, logits, *operands)
     expected_gates, expected_ids = reference(logits, k, *operands)
     equal(ids, expected_ids)
@@ -181,6 +182,13 @@ def test_ties_go_to_the_lower_id(order):
     gates, ids = interpret(route_text("?", 4, 5, "normalize", order=order), logits)
     assert ids.tolist() == [[1, 2, 4, 0], [0, 1, 2, 3], [0, 1, 2, 3]]
     equal(gates, softmax_gates(logits, ids))
+
+
+def test_ties_among_many_experts():
+    logits = torch.zeros(2, 40).double()
+    logits[1, [39, 7, 23, 25]] = 1.0
+    _, ids = interpret(route_text("?", 5, 40), logits)
+    assert ids.tolist() == [[0, 1, 2, 3, 4], [7, 23, 25, 39, 0]]
 
 
 def test_saturated_scores_are_ties_in_f32():

@@ -321,27 +321,25 @@ Value KernelEmitter::narrow(Value value, Type element) {
                                  value);
 }
 
-Value KernelEmitter::loadVector(Value memref, Value row, Value column,
+Value KernelEmitter::loadVector(Value memref, ValueRange indices,
                                 int64_t lanes) {
   auto type = vectorOf(cast<MemRefType>(memref.getType()).getElementType());
   if (lanes == kLanes)
-    return vector::LoadOp::create(*this, type, memref, ValueRange{row, column});
+    return vector::LoadOp::create(*this, type, memref, indices);
   Value mask =
       vector::ConstantMaskOp::create(*this, vectorOf(getI1Type()), lanes);
-  return vector::MaskedLoadOp::create(*this, type, memref,
-                                      ValueRange{row, column}, mask,
+  return vector::MaskedLoadOp::create(*this, type, memref, indices, mask,
                                       zeros(type.getElementType()));
 }
-void KernelEmitter::storeVector(Value value, Value memref, Value row,
-                                Value column, int64_t lanes) {
+void KernelEmitter::storeVector(Value value, Value memref, ValueRange indices,
+                                int64_t lanes) {
   if (lanes == kLanes) {
-    vector::StoreOp::create(*this, value, memref, ValueRange{row, column});
+    vector::StoreOp::create(*this, value, memref, indices);
     return;
   }
   Value mask =
       vector::ConstantMaskOp::create(*this, vectorOf(getI1Type()), lanes);
-  vector::MaskedStoreOp::create(*this, memref, ValueRange{row, column}, mask,
-                                value);
+  vector::MaskedStoreOp::create(*this, memref, indices, mask, value);
 }
 
 void KernelEmitter::columns(Value first, int64_t count, int64_t width,

@@ -115,9 +115,16 @@ public:
   Value widen(Value value, Type compute);
   Value narrow(Value value, Type element);
   /// `lanes` < 16 reads or writes only that many; the rest is zero.
-  Value loadVector(Value memref, Value row, Value column, int64_t lanes);
-  void storeVector(Value value, Value memref, Value row, Value column,
+  Value loadVector(Value memref, ValueRange indices, int64_t lanes);
+  void storeVector(Value value, Value memref, ValueRange indices,
                    int64_t lanes);
+  Value loadVector(Value memref, Value row, Value column, int64_t lanes) {
+    return loadVector(memref, {row, column}, lanes);
+  }
+  void storeVector(Value value, Value memref, Value row, Value column,
+                   int64_t lanes) {
+    storeVector(value, memref, {row, column}, lanes);
+  }
   /// `body(column, lanes)` over [first, first + count) of `width` columns in
   /// steps of 16, where count is fixed and first a multiple of it.
   void columns(Value first, int64_t count, int64_t width,

@@ -211,3 +211,33 @@ func.func @fold(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
       to slot outs(%y : memref<?x2xf32>)
   return
 }
+
+// -----
+
+// Keys compare as integers; the tokens' work is followed by the experts'.
+// CHECK-LABEL: func @route
+// CHECK:       scf.parallel
+// CHECK:       math.exp %{{.*}} : vector<16xf32>
+// CHECK:       arith.bitcast %{{.*}} : vector<16xf32> to vector<16xi32>
+// CHECK:       vector.reduction <maxsi>
+// CHECK:       scf.parallel (%{{.*}}) = (%c0{{.*}}) to (%c40{{.*}})
+// CHECK:       memref.store %{{.*}} : memref<?x2xi32>
+func.func @route(%l: memref<?x40xbf16>, %g: memref<?x2xf32>,
+                 %i: memref<?x2xi32>) {
+  moe.route_rows %l : memref<?x40xbf16> softmax score_then_topk
+      outs(%g, %i : memref<?x2xf32>, memref<?x2xi32>) {capacity = 4, normalize}
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func @route_grad
+// CHECK:       scf.parallel
+// CHECK:       vector.maskedstore %{{.*}} : memref<?x8xf32>
+func.func @route_grad(%l: memref<?x8xf32>, %i: memref<?x2xi64>,
+                      %d: memref<?x2xf32>, %o: memref<?x8xf32>) {
+  moe.route_grad_rows %l, %i, %d
+      : memref<?x8xf32>, memref<?x2xi64>, memref<?x2xf32> sigmoid topk_then_score
+      outs(%o : memref<?x8xf32>) {scale = 2.5}
+  return
+}

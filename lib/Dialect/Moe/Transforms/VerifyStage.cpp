@@ -10,6 +10,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Dialect/X86Vector/X86VectorDialect.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEVERIFYSTAGE
@@ -87,7 +88,8 @@ static const Stage stages[] = {
        return isa<ModuleOp, func::FuncOp, func::ReturnOp, func::CallOp>(op) ||
               isa_and_present<arith::ArithDialect, math::MathDialect,
                               scf::SCFDialect, vector::VectorDialect,
-                              LLVM::LLVMDialect>(op->getDialect()) ||
+                              x86vector::X86VectorDialect, LLVM::LLVMDialect>(
+                  op->getDialect()) ||
               (isa_and_present<memref::MemRefDialect>(op->getDialect()) &&
                !isa<memref::AllocOp, memref::DeallocOp>(op));
      },

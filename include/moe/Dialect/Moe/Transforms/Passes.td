@@ -421,7 +421,7 @@ def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
     * `fused`: level 2 in place of level 1
     * `bufferized`: level 2, linalg, memref, arith, math; no tensors, calls or
       allocations
-    * `loops`: scf, vector, memref, arith, math, llvm, func
+    * `loops`: scf, vector, x86vector, memref, arith, math, llvm, func
     * `llvm`: llvm
 
     A table of a packed assignment that some op writes is refused at any stage
