@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `moe` dialect itself, its types and attributes.
+#include "MoeBytecode.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -46,6 +47,7 @@ void MoeDialect::initialize() {
 #include "moe/Dialect/Moe/IR/MoeOps.cpp.inc"
       >();
   addInterfaces<MoeInlinerInterface>();
+  addBytecodeInterface(this);
 }
 
 Operation *MoeDialect::materializeConstant(OpBuilder &builder, Attribute value,

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `moe` dialect in MLIR bytecode. What is written here is read by every
+// later release: codes and the order of fields never change. New ones are
+// added at the end, with a new version.
+#include "MoeBytecode.h"
+#include "moe/Dialect/Moe/IR/Bytecode.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+
+#include "mlir/Bytecode/BytecodeImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+enum class TypeCode : uint64_t { Assignment = 0 };
+
+enum class AttrCode : uint64_t {
+  RowOrder = 0,
+  WeightLayout = 1,
+  Score = 2,
+  RouteOrder = 3,
+  MaskedGroups = 4,
+  Drop = 5,
+  Port = 6,
+  Columns = 7,
+  Config = 8,
+};
+
+struct MoeBytecodeInterface : BytecodeDialectInterface {
+  MoeBytecodeInterface(Dialect *dialect) : BytecodeDialectInterface(dialect) {}
+
+  //===--------------------------------------------------------------------===//
+  // Types
+  //===--------------------------------------------------------------------===//
+
+  LogicalResult writeType(Type type,
+                          DialectBytecodeWriter &writer) const override {
+    auto assignment = dyn_cast<AssignmentType>(type);
+    if (!assignment)
+      return failure();
+    writer.writeVarInt(static_cast<uint64_t>(TypeCode::Assignment));
+    writer.writeSignedVarInt(assignment.getTokens());
+    writer.writeSignedVarInt(assignment.getK());
+    writer.writeSignedVarInt(assignment.getExperts());
+    return success();
+  }
+
+  Type readType(DialectBytecodeReader &reader) const override {
+    uint64_t code;
+    int64_t tokens, k, experts;
+    if (failed(reader.readVarInt(code)))
+      return {};
+    if (code != static_cast<uint64_t>(TypeCode::Assignment)) {
+      reader.emitError() << "unknown code " << code << " of a moe type";
+      return {};
+    }
+    if (failed(reader.readSignedVarInt(tokens)) ||
+        failed(reader.readSignedVarInt(k)) ||
+        failed(reader.readSignedVarInt(experts)))
+      return {};
+    return AssignmentType::getChecked([&] { return reader.emitError(); },
+                                      getContext(), tokens, k, experts);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Attributes
+  //===--------------------------------------------------------------------===//
+
+  LogicalResult writeAttribute(Attribute attr,
+                               DialectBytecodeWriter &writer) const override {
+    auto code = [&](AttrCode code) {
+      writer.writeVarInt(static_cast<uint64_t>(code));
+    };
+    auto number = [&](auto value) {
+      writer.writeVarInt(static_cast<uint64_t>(value));
+    };
+    auto one = [&](AttrCode attrCode, auto attr) {
+      code(attrCode);
+      number(attr.getValue());
+      return success();
+    };
+    return llvm::TypeSwitch<Attribute, LogicalResult>(attr)
+        .Case([&](RowOrderAttr a) { return one(AttrCode::RowOrder, a); })
+        .Case(
+            [&](WeightLayoutAttr a) { return one(AttrCode::WeightLayout, a); })
+        .Case([&](ScoreAttr a) { return one(AttrCode::Score, a); })
+        .Case([&](RouteOrderAttr a) { return one(AttrCode::RouteOrder, a); })
+        .Case(
+            [&](MaskedGroupsAttr a) { return one(AttrCode::MaskedGroups, a); })
+        .Case([&](DropAttr a) { return one(AttrCode::Drop, a); })
+        .Case([&](PortAttr port) {
+          code(AttrCode::Port);
+          number(port.getKind());
+          number(port.getOrder());
+          number(port.getLayout());
+          writer.writeSignedVarInt(port.getCount());
+          return success();
+        })
+        .Case([&](ColumnsAttr columns) {
+          code(AttrCode::Columns);
+          number(columns.getLayout());
+          writer.writeSignedVarInt(columns.getCount());
+          return success();
+        })
+        .Case([&](ConfigAttr config) {
+          code(AttrCode::Config);
+          writer.writeAttribute(config.getValues());
+          return success();
+        })
+        .Default([](Attribute) { return failure(); });
+  }
+
+  Attribute readAttribute(DialectBytecodeReader &reader) const override {
+    uint64_t code;
+    if (failed(reader.readVarInt(code)))
+      return {};
+    switch (static_cast<AttrCode>(code)) {
+    case AttrCode::RowOrder:
+      return readEnum<RowOrderAttr>(reader, symbolizeRowOrder);
+    case AttrCode::WeightLayout:
+      return readEnum<WeightLayoutAttr>(reader, symbolizeWeightLayout);
+    case AttrCode::Score:
+      return readEnum<ScoreAttr>(reader, symbolizeScore);
+    case AttrCode::RouteOrder:
+      return readEnum<RouteOrderAttr>(reader, symbolizeRouteOrder);
+    case AttrCode::MaskedGroups:
+      return readEnum<MaskedGroupsAttr>(reader, symbolizeMaskedGroups);
+    case AttrCode::Drop:
+      return readEnum<DropAttr>(reader, symbolizeDrop);
+    case AttrCode::Port:
+      return readPort(reader);
+    case AttrCode::Columns:
+      return readColumns(reader);
+    case AttrCode::Config: {
+      DictionaryAttr values;
+      if (failed(reader.readAttribute(values)))
+        return {};
+      return ConfigAttr::get(getContext(), values);
+    }
+    }
+    reader.emitError() << "unknown code " << code << " of a moe attribute";
+    return {};
+  }
+
+private:
+  /// A case of an enumeration by its number; symbolize tells whether there is
+  /// one.
+  template <typename Enum>
+  static std::optional<Enum>
+  readCase(DialectBytecodeReader &reader,
+           std::optional<Enum> (*symbolize)(uint32_t)) {
+    uint64_t value;
+    if (failed(reader.readVarInt(value)))
+      return std::nullopt;
+    std::optional<Enum> known;
+    if (value <= std::numeric_limits<uint32_t>::max())
+      known = symbolize(static_cast<uint32_t>(value));
+    if (!known)
+      reader.emitError() << "unknown case " << value << " of a moe enumeration";
+    return known;
+  }
+
+  template <typename Attr, typename Enum>
+  Attribute readEnum(DialectBytecodeReader &reader,
+                     std::optional<Enum> (*symbolize)(uint32_t)) const {
+    std::optional<Enum> value = readCase(reader, symbolize);
+    return value ? Attribute(Attr::get(getContext(), *value)) : Attribute();
+  }
+
+  Attribute readPort(DialectBytecodeReader &reader) const {
+    auto kind = readCase<PortKind>(reader, symbolizePortKind);
+    if (!kind)
+      return {};
+    auto order = readCase<RowOrder>(reader, symbolizeRowOrder);
+    if (!order)
+      return {};
+    auto layout = readCase<ColumnLayout>(reader, symbolizeColumnLayout);
+    int64_t count;
+    if (!layout || failed(reader.readSignedVarInt(count)))
+      return {};
+    return PortAttr::getChecked([&] { return reader.emitError(); },
+                                getContext(), *kind, *order, *layout, count);
+  }
+
+  Attribute readColumns(DialectBytecodeReader &reader) const {
+    auto layout = readCase<ColumnLayout>(reader, symbolizeColumnLayout);
+    int64_t count;
+    if (!layout || failed(reader.readSignedVarInt(count)))
+      return {};
+    return ColumnsAttr::get(getContext(), *layout, count);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Version
+  //===--------------------------------------------------------------------===//
+
+public:
+  void writeVersion(DialectBytecodeWriter &writer) const override {
+    auto asked = writer.getDialectVersion<MoeDialect>();
+    writer.writeVarInt(
+        succeeded(asked)
+            ? static_cast<const MoeDialectVersion *>(*asked)->number
+            : MoeDialectVersion::current);
+  }
+
+  std::unique_ptr<DialectVersion>
+  readVersion(DialectBytecodeReader &reader) const override {
+    uint64_t number;
+    if (failed(reader.readVarInt(number)))
+      return nullptr;
+    if (number > MoeDialectVersion::current) {
+      reader.emitError() << "bytecode of version " << number
+                         << " of the moe dialect, newer than version "
+                         << MoeDialectVersion::current
+                         << " that is read here; update moe-mlir";
+      return nullptr;
+    }
+    return std::make_unique<MoeDialectVersion>(number);
+  }
+};
+} // namespace
+
+void mlir::moe::addBytecodeInterface(MoeDialect *dialect) {
+  dialect->addInterfaces<MoeBytecodeInterface>();
+}
