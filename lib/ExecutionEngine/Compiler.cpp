@@ -305,7 +305,10 @@ LogicalResult Driver::run() {
     return failure();
   if (invocation.emit == CompilerInvocation::Emit::Stage)
     return error("target '" + invocation.target + "' has no stage '" +
-                 invocation.stage + "'");
+                 invocation.stage + "'" +
+                 (invocation.stage == "differentiated"
+                      ? " without gradients; ask for them with grad="
+                      : ""));
   return emit(*module);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // moe-to-cpu, the embedded default target.
+#include "Stages.h"
 #include "moe/Conversion/MoeToSCF/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
@@ -51,12 +52,7 @@ struct Features {
 };
 } // namespace
 
-/// Ends a stage: what it leaves is checked, then shown.
-static void endStage(StringRef stage, OpPassManager &pm,
-                     ::moe::StageHook atStage) {
-  pm.addPass(mlir::moe::createMoeVerifyStage({stage.str()}));
-  atStage(stage, pm);
-}
+using ::moe::endStage;
 
 void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
                                           const MoeToCPUOptions &options,
@@ -115,14 +111,8 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
 void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
                                   const MoeToCPUOptions &options,
                                   StageHook atStage) {
-  // One function for each entry point: kernels are formed, fused and given
-  // buffers inside functions.
-  pm.addPass(createInlinerPass());
-  pm.addPass(createSymbolDCEPass());
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
-  // While callers' ops are as they wrote them, and calls are gone.
-  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeVerifyRows());
+  // What a target does not change: entry points, and their gradients.
+  buildMoeGradientPipeline(pm, options.gradients, atStage);
 
   // Assignments become their tables while functions still say what they take.
   pm.addPass(mlir::moe::createMoeExpandAssignment());

@@ -132,6 +132,7 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
   constexpr int64_t kUnbound = -1;
   symbols.assign(entry.symbols.size(), kUnbound);
   SmallVector<unsigned, 4> binder(entry.symbols.size(), 0);
+  SmallVector<int64_t, 4> factors(entry.symbols.size(), 0);
   for (auto [i, tensor] : enumerate(args)) {
     const TensorSpec &spec = entry.tensors[i];
     if (Error error = checkNotNull(entry, spec, tensor))
@@ -149,9 +150,14 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
       if (tensor->shape[d] < 0)
         return invalid(where(entry, spec) + "dimension " + Twine(d) + " is " +
                        Twine(tensor->shape[d]) + ", which is negative");
-      int symbol = dim.asSymbol();
-      if (symbol >= 0 && symbols[symbol] == kUnbound && i < needed) {
-        symbols[symbol] = tensor->shape[d];
+      // The dimension that is the symbol itself, or the first multiple of it.
+      int symbol = dim.asMultiple();
+      if (symbol < 0 || i >= needed)
+        continue;
+      int64_t factor = dim.terms[0].second;
+      if (symbols[symbol] == kUnbound || factor < factors[symbol]) {
+        symbols[symbol] = tensor->shape[d] / factor;
+        factors[symbol] = factor;
         binder[symbol] = i;
       }
     }

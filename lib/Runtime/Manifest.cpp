@@ -148,19 +148,20 @@ Error parseConstraints(const json::Object &object, EntrySpec &entry) {
   return Error::success();
 }
 
-/// Every symbol needs an input or inout dimension that is exactly it: without
-/// one a call could not know its value.
+/// Every symbol needs an input or inout dimension that is it or a multiple of
+/// it: without one a call could not know its value.
 Error checkSymbolsBound(const EntrySpec &entry) {
   for (auto [index, symbol] : enumerate(entry.symbols)) {
     bool bound = any_of(entry.tensors, [&, i = index](const TensorSpec &spec) {
       return spec.role != TensorSpec::Role::Output &&
              any_of(spec.dims, [&](const LinearExpr &dim) {
-               return dim.asSymbol() == static_cast<int>(i);
+               return dim.asMultiple() == static_cast<int>(i);
              });
     });
     if (!bound)
       return malformed("no input of entry '" + entry.name +
-                       "' has a dimension that is exactly '" + symbol + "'");
+                       "' has a dimension that is '" + symbol +
+                       "' or a multiple of it");
   }
   return Error::success();
 }

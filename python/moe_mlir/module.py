@@ -46,12 +46,15 @@ class Entry:
         self.inouts: list[dict] = manifest.get("inouts", [])
         self.outputs: list[dict] = manifest["outputs"]
         self._arguments = self.inputs + self.inouts
-        # Where each symbol is first read: (name, argument, dimension).
-        self._bindings = {}
+        # Where each symbol is read: its smallest multiple, argument, dimension.
+        self._bindings: dict[str, tuple[int, int, int]] = {}
         for index, argument in enumerate(self._arguments):
             for axis, dim in enumerate(argument["dims"]):
-                if dim in manifest["symbols"]:
-                    self._bindings.setdefault(dim, (index, axis))
+                match = _TERM.fullmatch(dim) if isinstance(dim, str) else None
+                if match and match[2]:
+                    found = (int(match[1] or 1), index, axis)
+                    if found[0] < self._bindings.get(match[2], (1 << 62,))[0]:
+                        self._bindings[match[2]] = found
         self._output_dims = [[_linear(dim) for dim in o["dims"]] for o in self.outputs]
         workspace = manifest["workspace"]
         self._align, self._terms = workspace["align"], workspace["terms"]
@@ -95,7 +98,8 @@ class Entry:
         self._refuse_lost_gradients(arrays)
         like = next((a for a in arrays if _arrays.is_torch(a)), arrays[0] if arrays else None)
         try:
-            symbols = {name: arrays[i].shape[axis] for name, (i, axis) in self._bindings.items()}
+            symbols = {name: arrays[i].shape[axis] // factor
+                       for name, (factor, i, axis) in self._bindings.items()}
         except IndexError:
             self._check_shapes(arrays)
             raise

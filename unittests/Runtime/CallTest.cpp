@@ -131,6 +131,24 @@ TEST_F(CallTest, OutputShape) {
                     "6, where T = 3 from 'x' (shape [5], expected [2*T])");
 }
 
+TEST_F(CallTest, SymbolOfAMultiple) {
+  Expected<Manifest> parsed = Manifest::parse(R"({"abi": 1, "entries": {"f": {
+      "inputs": [{"name": "h", "dtype": "float32", "dims": ["2*T"]}],
+      "outputs": [{"name": "y", "dtype": "float32", "dims": ["T"]}],
+      "symbols": ["T"]}}})");
+  ASSERT_TRUE(bool(parsed)) << toString(parsed.takeError());
+  Tensor even{{6}}, odd{{7}}, out{{3}};
+  auto check = [&](Tensor &h) {
+    PackedCall packed;
+    return toString(
+        packed.prepare(parsed->entries["f"], {&h.tensor, &out.tensor}));
+  };
+  EXPECT_EQ(check(even), "");
+  EXPECT_EQ(check(odd), "entry 'f', argument 'h': dimension 0 is 7, expected "
+                        "2*T = 6, where T = 3 from 'h' (shape [7], expected "
+                        "[2*T])");
+}
+
 TEST_F(CallTest, NegativeDimension) {
   x.shape[0] = -1;
   EXPECT_EQ(call(), "entry 'f', argument 'x': dimension 0 is -1, which is "

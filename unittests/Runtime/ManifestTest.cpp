@@ -61,7 +61,7 @@ TEST(ManifestTest, RefusesWhatItCannotTrust) {
             "compile it again with this version's moe-compile");
   EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f": {"symbols": ["T"]}}})"),
             "malformed manifest: no input of entry 'f' has a dimension that is "
-            "exactly 'T'");
+            "'T' or a multiple of it");
   EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f": {"inputs":
               [{"name": "x", "dtype": "complex64", "dims": []}]}}})"),
             "malformed manifest: unknown dtype 'complex64' of 'x'");

@@ -9,7 +9,41 @@
 
 namespace moe {
 
+/// Options of every target: which gradients are wanted, and what forward may
+/// keep for them.
+struct GradientOptions {
+  using Options = mlir::detail::PassOptions;
+  explicit GradientOptions(Options &parent) : parent(parent) {}
+  Options &parent;
+
+  Options::ListOption<std::string> grad{
+      parent, "grad",
+      llvm::cl::desc("arguments (moe.name, or number) whose gradients are "
+                     "wanted, or `all`: functions that have one of them become "
+                     "forward and backward")};
+  Options::ListOption<std::string> splitWeights{
+      parent, "split-weights",
+      llvm::cl::desc("arguments whose gradients a function of their own gives: "
+                     "backward_input and backward_weight beside backward")};
+  Options::Option<std::string> policy{
+      parent, "policy",
+      llvm::cl::desc("what forward keeps for backward: save-all, "
+                     "recompute-elementwise or recompute-all"),
+      llvm::cl::init("recompute-elementwise")};
+  Options::Option<int64_t> budgetBytes{
+      parent, "budget-bytes",
+      llvm::cl::desc("bytes that forward may keep: products are computed again "
+                     "until that holds; negative: no budget"),
+      llvm::cl::init(-1)};
+  Options::Option<int64_t> tokens{
+      parent, "tokens",
+      llvm::cl::desc(
+          "tokens that dynamic sizes are weighed at, for the budget"),
+      llvm::cl::init(4096)};
+};
+
 struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
+  GradientOptions gradients{*this};
   Option<std::string> features{
       *this, "features",
       llvm::cl::desc("what the CPU has, as LLVM spells it: \"+avx2,+fma\"; "
@@ -17,10 +51,17 @@ struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
       llvm::cl::init("")};
 };
 
-/// Called with a pipeline's stages as they end: `expanded`, `fused`,
-/// `bufferized`, `loops`, `llvm`.
+/// Called with a pipeline's stages as they end: `differentiated` (where
+/// gradients are asked for), `expanded`, `fused`, `bufferized`, `loops`,
+/// `llvm`.
 using StageHook =
     llvm::function_ref<void(llvm::StringRef stage, mlir::OpPassManager &pm)>;
+
+/// The start of every target: one function for each entry point; with `grad`
+/// they become forward and backward.
+void buildMoeGradientPipeline(mlir::OpPassManager &pm,
+                              const GradientOptions &options,
+                              StageHook atStage);
 
 /// From level 1 on tensors to the LLVM dialect (`moe-to-cpu`).
 void buildMoeToCPUPipeline(mlir::OpPassManager &pm,

@@ -23,9 +23,9 @@ struct LinearExpr {
   int64_t constant = 0;
   llvm::SmallVector<std::pair<unsigned, int64_t>, 2> terms;
 
-  /// The symbol, if the expression is exactly one symbol.
-  int asSymbol() const {
-    return constant == 0 && terms.size() == 1 && terms[0].second == 1
+  /// The symbol, if the expression is it or a positive multiple of it.
+  int asMultiple() const {
+    return constant == 0 && terms.size() == 1 && terms[0].second > 0
                ? static_cast<int>(terms[0].first)
                : -1;
   }

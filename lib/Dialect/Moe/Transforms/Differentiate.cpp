@@ -29,6 +29,28 @@ bool mlir::moe::hasCotangent(Type type) {
   return tensor && isa<FloatType>(tensor.getElementType());
 }
 
+std::string mlir::moe::argumentName(func::FuncOp function, unsigned i) {
+  auto name = function.getArgAttrOfType<StringAttr>(i, "moe.name");
+  return name ? name.str() : "arg" + std::to_string(i);
+}
+
+std::string mlir::moe::resultName(func::FuncOp function, unsigned i) {
+  auto name = function.getResultAttrOfType<StringAttr>(i, "moe.name");
+  return name ? name.str() : "out" + std::to_string(i);
+}
+
+std::optional<unsigned> mlir::moe::findArgument(func::FuncOp function,
+                                                StringRef name) {
+  unsigned number;
+  if (!name.getAsInteger(10, number))
+    return number < function.getNumArguments() ? std::optional(number)
+                                               : std::nullopt;
+  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
+    if (argumentName(function, i) == name)
+      return i;
+  return std::nullopt;
+}
+
 void Cotangents::add(OpBuilder &builder, Value value, Value cotangent) {
   Value &sum = sums[value];
   if (!sum) {
@@ -145,36 +167,42 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
       signalPassFailure();
   }
 
-  /// The function named by `entry`, or the only public one with a body.
-  FailureOr<func::FuncOp> findEntry(ModuleOp module) {
-    if (!entry.empty()) {
-      auto function = module.lookupSymbol<func::FuncOp>(entry);
-      if (!function || function.isExternal())
-        return module.emitError() << "has no function @" << entry
-                                  << " with a body to differentiate";
-      return function;
-    }
-    func::FuncOp found;
-    for (auto function : module.getOps<func::FuncOp>()) {
-      if (function.isExternal() || !function.isPublic())
-        continue;
-      if (found)
+  LogicalResult run(ModuleOp module) {
+    SmallVector<func::FuncOp> functions;
+    for (auto function : module.getOps<func::FuncOp>())
+      if (!function.isExternal() &&
+          (entry.empty() ? function.isPublic() && takesPart(function)
+                         : function.getSymName() == entry))
+        functions.push_back(function);
+    if (!entry.empty() && functions.empty())
+      return module.emitError()
+             << "has no function @" << entry << " with a body to differentiate";
+    for (const std::string &name : wrt)
+      if (llvm::none_of(functions, [&](func::FuncOp function) {
+            return findArgument(function, name).has_value();
+          }))
         return module.emitError()
-               << "has several public functions, @" << found.getSymName()
-               << " and @" << function.getSymName()
-               << " among them; name one with entry=";
-      found = function;
-    }
-    if (!found)
-      return module.emitError() << "has no public function to differentiate";
-    return found;
+               << "wrt names '" << name
+               << "', which is no argument's moe.name or number";
+    if (functions.empty())
+      return module.emitError()
+             << "has no public function of a tensor of floats to differentiate";
+    for (func::FuncOp function : functions)
+      if (failed(buildJoint(module, function)))
+        return failure();
+    return success();
   }
 
-  LogicalResult run(ModuleOp module) {
-    auto found = findEntry(module);
-    if (failed(found))
-      return failure();
-    func::FuncOp primal = *found;
+  /// Whether a gradient of the function is wanted, where none is named.
+  bool takesPart(func::FuncOp function) {
+    if (wrt.empty())
+      return llvm::any_of(function.getArgumentTypes(), hasCotangent);
+    return llvm::any_of(wrt, [&](const std::string &name) {
+      return findArgument(function, name).has_value();
+    });
+  }
+
+  LogicalResult buildJoint(ModuleOp module, func::FuncOp primal) {
     std::string name = (primal.getSymName() + "_joint").str();
     if (module.lookupSymbol(name))
       return primal.emitError()
@@ -187,28 +215,29 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
       if (isa<CallOpInterface>(op))
         return op.emitOpError()
                << "cannot be differentiated; run inline before";
-
-    unsigned numArguments = primal.getNumArguments();
     SmallVector<unsigned> wanted;
-    if (wrt.empty()) {
-      for (auto [i, type] : llvm::enumerate(primal.getArgumentTypes()))
-        if (hasCotangent(type))
-          wanted.push_back(i);
-      if (wanted.empty())
+    for (auto [i, type] : llvm::enumerate(primal.getArgumentTypes())) {
+      if (primal.getArgAttr(i, "moe.inout"))
         return primal.emitError()
-               << "has no argument that is a tensor of floats";
+               << "argument #" << i
+               << " is updated in place (moe.inout), and backward would see "
+                  "its new value; differentiate before marking it";
+      if (wrt.empty() && hasCotangent(type))
+        wanted.push_back(i);
     }
-    for (int64_t i : wrt) {
-      if (i < 0 || i >= int64_t(numArguments))
-        return primal.emitError() << "has " << numArguments
-                                  << " arguments; wrt=" << i << " is none";
-      if (!hasCotangent(primal.getArgumentTypes()[i]))
+    for (const std::string &name : wrt) {
+      std::optional<unsigned> i = findArgument(primal, name);
+      if (!i)
+        continue; // another function's
+      if (!hasCotangent(primal.getArgumentTypes()[*i]))
         return primal.emitError()
-               << "argument #" << i << " is " << primal.getArgumentTypes()[i]
+               << "argument '" << name << "' is "
+               << primal.getArgumentTypes()[*i]
                << "; gradients are with respect to ranked tensors of floats";
-      if (llvm::is_contained(wanted, unsigned(i)))
-        return primal.emitError() << "wrt names argument #" << i << " twice";
-      wanted.push_back(i);
+      if (llvm::is_contained(wanted, *i))
+        return primal.emitError()
+               << "wrt names argument '" << name << "' twice";
+      wanted.push_back(*i);
     }
     for (int64_t i : withoutCotangent)
       if (i < 0 || i >= int64_t(primal.getNumResults()))

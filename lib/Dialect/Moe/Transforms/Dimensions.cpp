@@ -86,6 +86,13 @@ std::optional<StringRef> LinearExpr::asSymbol() const {
   return StringRef(terms.begin()->first);
 }
 
+std::optional<int64_t> LinearExpr::asMultipleOf(StringRef name) const {
+  if (constant != 0 || terms.size() != 1 || terms.begin()->first != name ||
+      terms.begin()->second < 1)
+    return std::nullopt;
+  return terms.begin()->second;
+}
+
 /// A symbol's name; the manifest has another use for "const".
 static bool isName(StringRef text) {
   return !text.empty() && text != "const" &&
@@ -216,6 +223,26 @@ LinearExpr Dimensions::resolve(const LinearExpr &expr) const {
   return expr;
 }
 
+/// a / b. A number of slots is a multiple of K: T gets a name where only the
+/// slots had one.
+std::optional<LinearExpr> Dimensions::divide(const LinearExpr &a,
+                                             const LinearExpr &b) {
+  if (auto quotient = LinearExpr::div(a, b))
+    return quotient;
+  std::optional<StringRef> slots = a.asSymbol();
+  if (!slots || !ours.contains(*slots))
+    return std::nullopt;
+  for (auto &[count, k] : slotCounts) {
+    if (resolve(count) != a || b != LinearExpr(k))
+      continue;
+    std::string name = (*slots + "_tokens").str();
+    ours.insert(name);
+    known[slots->str()] = *LinearExpr::mul(LinearExpr::symbol(name), b);
+    return LinearExpr::symbol(name);
+  }
+  return std::nullopt;
+}
+
 std::optional<LinearExpr> Dimensions::sizeOf(Value shaped, unsigned dim) {
   std::optional<LinearExpr> size = compute(shaped, dim);
   return size ? std::optional(resolve(*size)) : std::nullopt;
@@ -287,7 +314,7 @@ std::optional<LinearExpr> Dimensions::valueOf(Value index) {
     return LinearExpr::mul(*lhs, *rhs);
   if (isa<arith::DivUIOp, arith::DivSIOp, arith::FloorDivSIOp,
           arith::CeilDivUIOp, arith::CeilDivSIOp>(op))
-    return LinearExpr::div(*lhs, *rhs);
+    return divide(*lhs, *rhs);
   return std::nullopt;
 }
 
@@ -486,6 +513,9 @@ LogicalResult Dimensions::unifyOp(Operation *op) {
                       sizeOf(order, 0));
       })
       .Case<PackAssignmentOp>([&](PackAssignmentOp pack) {
+        if (auto slots = sizeOf(pack.getOrder(), 0))
+          slotCounts.push_back(
+              {*slots, getAssignmentType(pack.getAssignment()).getK()});
         return first("position", pack.getPosition(), pack.getOrder());
       })
       .Case<RouteRowsOp>([&](RouteRowsOp route) -> LogicalResult {

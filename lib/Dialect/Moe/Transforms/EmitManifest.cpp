@@ -46,6 +46,7 @@ public:
 private:
   FailureOr<DictionaryAttr> describe(BlockArgument argument);
   LogicalResult addConstraints(Dimensions &dims);
+  void describeBackward(SmallVectorImpl<NamedAttribute> &entry);
 
   func::FuncOp function;
   Builder b;
@@ -114,6 +115,23 @@ LogicalResult Entry::addConstraints(Dimensions &dims) {
   return failure(result.wasInterrupted());
 }
 
+/// What a backward function is the backward of, and where its inputs come from.
+void Entry::describeBackward(SmallVectorImpl<NamedAttribute> &entry) {
+  auto info = function->getAttrOfType<DictionaryAttr>("moe.backward");
+  auto list = function->getAttrOfType<ArrayAttr>("moe.residuals");
+  if (!info || !list)
+    return;
+  SmallVector<Attribute> residuals;
+  for (auto residual : list.getAsRange<DictionaryAttr>())
+    residuals.push_back(
+        b.getDictionaryAttr({b.getNamedAttr("name", residual.get("name")),
+                             b.getNamedAttr("kind", residual.get("kind"))}));
+  NamedAttrList attributes(info);
+  attributes.set("residuals", b.getArrayAttr(residuals));
+  entry.push_back(
+      b.getNamedAttr("backward", attributes.getDictionary(b.getContext())));
+}
+
 FailureOr<DictionaryAttr> Entry::build() {
   for (BlockArgument argument : function.getArguments()) {
     auto role = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
@@ -142,14 +160,16 @@ FailureOr<DictionaryAttr> Entry::build() {
   FailureOr<Dimensions> dims = Dimensions::read(function);
   if (failed(dims) || failed(addConstraints(*dims)))
     return failure();
-  return b.getDictionaryAttr(
-      {b.getNamedAttr("inputs", b.getArrayAttr(inputs)),
-       b.getNamedAttr("inouts", b.getArrayAttr(inouts)),
-       b.getNamedAttr("outputs", b.getArrayAttr(outputs)),
-       b.getNamedAttr("symbols", b.getArrayAttr(symbols)),
-       b.getNamedAttr("constraints", b.getArrayAttr(constraints)),
-       b.getNamedAttr("workspace", workspace),
-       b.getNamedAttr("align", b.getI64IntegerAttr(1))});
+  SmallVector<NamedAttribute> entry = {
+      b.getNamedAttr("inputs", b.getArrayAttr(inputs)),
+      b.getNamedAttr("inouts", b.getArrayAttr(inouts)),
+      b.getNamedAttr("outputs", b.getArrayAttr(outputs)),
+      b.getNamedAttr("symbols", b.getArrayAttr(symbols)),
+      b.getNamedAttr("constraints", b.getArrayAttr(constraints)),
+      b.getNamedAttr("workspace", workspace),
+      b.getNamedAttr("align", b.getI64IntegerAttr(1))};
+  describeBackward(entry);
+  return b.getDictionaryAttr(entry);
 }
 
 namespace {

@@ -3,6 +3,7 @@
 // fewest bytes cross. See Passes.td.
 #include "MinimumCut.h"
 
+#include "moe/Dialect/Moe/Transforms/Differentiation.h"
 #include "moe/Dialect/Moe/Transforms/Dimensions.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
@@ -231,6 +232,8 @@ SmallVector<Value> findCut(const Joint &joint, const Weights &weights,
 // Functions from parts of a block
 //===----------------------------------------------------------------------===//
 
+constexpr StringLiteral kTables[] = {"order", "position", "begin", "end"};
+
 /// The four tables of an assignment; else the type itself.
 SmallVector<Type> boundaryTypes(Type type) {
   auto assignment = dyn_cast<AssignmentType>(type);
@@ -242,17 +245,53 @@ SmallVector<Type> boundaryTypes(Type type) {
   return {slots, slots, experts, experts};
 }
 
-/// A function of `inputs` that computes `outputs`. Assignments among
-/// `crossing` cross as tables; others (arguments of the function) as they are.
+/// Names of what callers see.
+class Boundary {
+public:
+  explicit Boundary(MLIRContext *context) : context(context) {}
+
+  /// The attributes, with a name that no other value has: `name`, with a number
+  /// where it is taken or asked for.
+  DictionaryAttr name(DictionaryAttr given, const Twine &name,
+                      StringRef kind = "", bool numbered = false) {
+    std::string base = name.str(), unique = base;
+    for (unsigned n = 0; numbered || !taken.insert(unique).second; ++n) {
+      unique = base + std::to_string(n);
+      numbered = false;
+    }
+    NamedAttrList list(sameName(given, unique));
+    if (!kind.empty())
+      list.set("moe.kind", StringAttr::get(context, kind));
+    return list.getDictionary(context);
+  }
+
+  /// The attributes, with that name.
+  DictionaryAttr sameName(DictionaryAttr given, StringRef name) {
+    NamedAttrList list(given ? given : DictionaryAttr::get(context));
+    list.set("moe.name", StringAttr::get(context, name));
+    return list.getDictionary(context);
+  }
+
+private:
+  MLIRContext *context;
+  llvm::StringSet<> taken;
+};
+
+/// A function of `inputs` that computes `outputs`.
 class Extraction {
 public:
-  Extraction(func::FuncOp from, StringRef name) : from(from), name(name) {}
+  Extraction(func::FuncOp from, std::string name)
+      : from(from), name(std::move(name)) {}
 
-  void addInput(Value value, Attribute attributes, bool tables) {
-    inputs.push_back({value, attributes, tables});
+  /// One dictionary of attributes, or one for each table.
+  void addInput(Value value, ArrayRef<DictionaryAttr> attributes) {
+    inputs.push_back({value, llvm::to_vector(attributes)});
   }
-  void addOutput(Value value, Attribute attributes, bool tables) {
-    outputs.push_back({value, attributes, tables});
+  void addOutput(Value value, ArrayRef<DictionaryAttr> attributes) {
+    outputs.push_back({value, llvm::to_vector(attributes)});
+  }
+  DictionaryAttr outputAttributes(unsigned i) const {
+    return outputs[i].attributes.front();
   }
 
   func::FuncOp build() {
@@ -262,14 +301,11 @@ public:
     SmallVector<Attribute> inputAttributes, outputAttributes;
     auto collect = [&](const Port &port, SmallVector<Type> &types,
                        SmallVector<Attribute> &attributes) {
-      for (auto [n, type] : llvm::enumerate(
-               port.tables ? boundaryTypes(port.value.getType())
-                           : SmallVector<Type>{port.value.getType()})) {
-        types.push_back(type);
-        attributes.push_back(n || !port.attributes
-                                 ? DictionaryAttr::get(b.getContext())
-                                 : port.attributes);
-      }
+      if (port.isTables())
+        llvm::append_range(types, boundaryTypes(port.value.getType()));
+      else
+        types.push_back(port.value.getType());
+      llvm::append_range(attributes, port.attributes);
     };
     for (const Port &port : inputs)
       collect(port, inputTypes, inputAttributes);
@@ -285,7 +321,7 @@ public:
     IRMapping map;
     unsigned next = 0;
     for (const Port &port : inputs) {
-      if (port.tables && isa<AssignmentType>(port.value.getType())) {
+      if (port.isTables()) {
         ValueRange tables = body->getArguments().slice(next, 4);
         map.map(port.value, PackAssignmentOp::create(
                                 b, loc, port.value.getType(), tables[0],
@@ -324,7 +360,7 @@ public:
     SmallVector<Value> results;
     for (const Port &port : outputs) {
       Value value = map.lookup(port.value);
-      if (port.tables && isa<AssignmentType>(value.getType())) {
+      if (port.isTables()) {
         auto unpack = UnpackAssignmentOp::create(
             b, loc, boundaryTypes(value.getType()), value);
         llvm::append_range(results, unpack.getResults());
@@ -339,11 +375,12 @@ public:
 private:
   struct Port {
     Value value;
-    Attribute attributes;
-    bool tables;
+    SmallVector<DictionaryAttr> attributes;
+    /// An assignment crosses as its tables; as an argument it is itself.
+    bool isTables() const { return attributes.size() == 4; }
   };
   func::FuncOp from;
-  StringRef name;
+  std::string name;
   SmallVector<Port> inputs, outputs;
 };
 
@@ -359,26 +396,6 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       signalPassFailure();
   }
 
-  FailureOr<func::FuncOp> findJoint(ModuleOp module) {
-    func::FuncOp found;
-    for (auto function : module.getOps<func::FuncOp>()) {
-      if (!function->hasAttr("moe.joint") ||
-          (!entry.empty() && function.getSymName() != entry))
-        continue;
-      if (found)
-        return module.emitError()
-               << "has several joint functions, @" << found.getSymName()
-               << " and @" << function.getSymName()
-               << " among them; name one with entry=";
-      found = function;
-    }
-    if (!found)
-      return module.emitError()
-             << "has no joint function" << (entry.empty() ? "" : " @") << entry
-             << "; run moe-differentiate before";
-    return found;
-  }
-
   LogicalResult run(ModuleOp module) {
     if (policy != "save-all" && policy != "recompute-elementwise" &&
         policy != "recompute-all")
@@ -391,10 +408,29 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       return module.emitError()
              << "budget-bytes goes with policy=recompute-elementwise, got "
              << policy;
-    auto found = findJoint(module);
-    if (failed(found))
-      return failure();
-    func::FuncOp function = *found;
+    SmallVector<func::FuncOp> joints;
+    for (auto function : module.getOps<func::FuncOp>())
+      if (function->hasAttr("moe.joint") &&
+          (entry.empty() || function.getSymName() == entry))
+        joints.push_back(function);
+    if (joints.empty())
+      return module.emitError()
+             << "has no joint function" << (entry.empty() ? "" : " @") << entry
+             << "; run moe-differentiate before";
+    for (const std::string &name : splitWeights)
+      if (llvm::none_of(joints, [&](func::FuncOp joint) {
+            return findArgument(joint, name).has_value();
+          }))
+        return joints.front().emitError()
+               << "split-weights names '" << name
+               << "', which is no argument's moe.name or number";
+    for (func::FuncOp joint : joints)
+      if (failed(partition(module, joint)))
+        return failure();
+    return success();
+  }
+
+  LogicalResult partition(ModuleOp module, func::FuncOp function) {
     auto info = function->getAttrOfType<DictionaryAttr>("moe.joint");
     auto number = [&](StringRef name) {
       auto attr = info.getAs<IntegerAttr>(name);
@@ -402,24 +438,42 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     };
     int64_t numArguments = number("arguments"), numResults = number("results");
     auto wrt = info.getAs<DenseI64ArrayAttr>("wrt");
+    auto seeded = info.getAs<DenseI64ArrayAttr>("cotangents");
     auto primal = info.getAs<StringAttr>("primal");
-    if (numArguments < 0 || numResults < 0 || !wrt || !primal ||
-        numArguments > function.getNumArguments() ||
+    if (numArguments < 0 || numResults < 0 || !wrt || !seeded || !primal ||
+        numArguments + seeded.size() != function.getNumArguments() ||
         numResults + wrt.size() != function.getNumResults() ||
         !function.getBody().hasOneBlock())
       return function.emitError()
              << "has a moe.joint that does not fit it; run moe-differentiate "
                 "again";
-    for (int64_t i : splitWeights)
-      if (!llvm::is_contained(wrt.asArrayRef(), i))
+    SmallVector<int64_t> later; // arguments
+    for (const std::string &name : splitWeights) {
+      std::optional<unsigned> i = findArgument(function, name);
+      if (!i || *i >= numArguments)
+        continue; // another joint function's
+      if (!llvm::is_contained(wrt.asArrayRef(), *i))
         return function.emitError()
-               << "split-weights names argument #" << i
-               << ", whose gradient was not asked for in wrt";
+               << "split-weights names argument '" << name
+               << "', whose gradient was not asked for in wrt";
+      later.push_back(*i);
+    }
+    // Forward with residuals takes the function's place.
+    if (auto replaced = module.lookupSymbol<func::FuncOp>(primal.getValue())) {
+      if (!SymbolTable::symbolKnownUseEmpty(replaced, module))
+        return function.emitError()
+               << "@" << primal.getValue()
+               << " is called elsewhere, and forward takes its place; run "
+                  "inline before";
+      replaced.erase();
+    }
+    std::string prefix =
+        primal == "forward" ? "" : (primal.getValue() + "_").str();
     for (StringRef suffix :
-         {"_forward", "_backward", "_backward_input", "_backward_weight"})
-      if (module.lookupSymbol((primal.getValue() + suffix).str()))
-        return function.emitError() << "@" << primal.getValue() << suffix
-                                    << " exists already; rename it first";
+         {"forward", "backward", "backward_input", "backward_weight"})
+      if (module.lookupSymbol(prefix + suffix.str()))
+        return function.emitError()
+               << "@" << prefix << suffix << " exists already; rename it first";
 
     Block &block = function.getBody().front();
     Joint joint{&block, {}, {}, {}, {}};
@@ -442,78 +496,113 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
 
     SmallVector<Value> cut = chooseCut(joint);
 
-    std::string forwardName = (primal.getValue() + "_forward").str();
-    std::string backwardName = (primal.getValue() + "_backward").str();
-    Extraction forward(function, forwardName);
-    Extraction backward(function, backwardName);
+    // Every value that callers see has a name, the same on both sides.
+    Boundary boundary(&getContext());
+    Extraction forward(function, prefix + "forward");
+    Extraction backward(function, prefix + "backward");
+    SmallVector<Attribute> cotangents, gradients;
     for (int64_t i = 0; i < numArguments; ++i)
-      forward.addInput(block.getArgument(i), function.getArgAttrDict(i), false);
+      forward.addInput(
+          block.getArgument(i),
+          boundary.name(function.getArgAttrDict(i), argumentName(function, i)));
     for (int64_t i = 0; i < numResults; ++i)
-      forward.addOutput(outputs[i], function.getResultAttrDict(i), false);
-    for (unsigned i = numArguments; i < function.getNumArguments(); ++i)
-      backward.addInput(block.getArgument(i), function.getArgAttrDict(i),
-                        false);
-    for (auto [i, argument] : llvm::enumerate(wrt.asArrayRef()))
-      backward.addOutput(joint.second[i],
-                         function.getResultAttrDict(numResults + i), false);
-    ArrayAttr residuals =
-        connect(cut, joint.first, numResults, function, forward, backward);
+      forward.addOutput(outputs[i], boundary.name(function.getResultAttrDict(i),
+                                                  resultName(function, i)));
+    for (auto [n, i] : llvm::enumerate(seeded.asArrayRef())) {
+      backward.addInput(block.getArgument(numArguments + n),
+                        boundary.name(function.getArgAttrDict(numArguments + n),
+                                      "d_" + resultName(function, i)));
+      cotangents.push_back(
+          StringAttr::get(&getContext(), resultName(function, i)));
+    }
+    for (auto [n, i] : llvm::enumerate(wrt.asArrayRef())) {
+      backward.addOutput(
+          joint.second[n],
+          boundary.name(function.getResultAttrDict(numResults + n),
+                        "d_" + argumentName(function, i), "gradient"));
+      gradients.push_back(
+          StringAttr::get(&getContext(), argumentName(function, i)));
+    }
+    ArrayAttr residuals = connect(cut, joint.first, numResults, function,
+                                  boundary, "saved", forward, backward);
     func::FuncOp first = forward.build(), second = backward.build();
     second->setAttr("moe.residuals", residuals);
-    second->setAttr(
-        "moe.cotangents",
-        Builder(&getContext())
-            .getI64IntegerAttr(function.getNumArguments() - numArguments));
+    second->setAttr("moe.backward",
+                    describe(first.getSymName(), cotangents, gradients));
     first.setVisibility(function.getVisibility());
     second.setVisibility(function.getVisibility());
     function.erase();
-    if (!splitWeights.empty())
-      return splitBackward(second, primal.getValue(), wrt.asArrayRef());
+    if (!later.empty())
+      return splitBackward(second, prefix, wrt.asArrayRef(), later, boundary);
     return success();
   }
 
-  /// Adds the residuals to both sides, and lists them.
+  /// What a backward function is the backward of.
+  DictionaryAttr describe(StringRef forward, ArrayRef<Attribute> cotangents,
+                          ArrayRef<Attribute> gradients) {
+    Builder b(&getContext());
+    return b.getDictionaryAttr(
+        {b.getNamedAttr("cotangents", b.getArrayAttr(cotangents)),
+         b.getNamedAttr("forward", b.getStringAttr(forward)),
+         b.getNamedAttr("gradients", b.getArrayAttr(gradients))});
+  }
+
+  /// Adds the residuals to both sides, and lists them. What producer gives is
+  /// called `saved` and a number.
   ArrayAttr connect(ArrayRef<Value> cut, ArrayRef<Value> results,
                     int64_t nextResult, func::FuncOp function,
-                    Extraction &producer, Extraction &consumer) {
+                    Boundary &boundary, StringRef saved, Extraction &producer,
+                    Extraction &consumer) {
     Builder b(&getContext());
     Weights weights{tokens};
     SmallVector<Attribute> list;
-    auto add = [&](StringRef kind, int64_t index, int64_t bytes) {
+    auto add = [&](StringRef kind, int64_t index, DictionaryAttr attributes,
+                   int64_t bytes) {
       list.push_back(b.getDictionaryAttr(
           {b.getNamedAttr("bytes", b.getI64IntegerAttr(bytes)),
            b.getNamedAttr("index", b.getI64IntegerAttr(index)),
-           b.getNamedAttr("kind", b.getStringAttr(kind))}));
+           b.getNamedAttr("kind", b.getStringAttr(kind)),
+           b.getNamedAttr("name", attributes.get("moe.name"))}));
     };
     for (Value value : cut)
       if (auto argument = dyn_cast<BlockArgument>(value)) {
-        add("argument", argument.getArgNumber(), weights.bytes(value));
-        consumer.addInput(
-            value, function.getArgAttrDict(argument.getArgNumber()), false);
+        unsigned i = argument.getArgNumber();
+        DictionaryAttr attributes = boundary.sameName(
+            function.getArgAttrDict(i), argumentName(function, i));
+        add("argument", i, attributes, weights.bytes(value));
+        consumer.addInput(value, attributes);
       }
     for (Value value : cut) {
       if (isa<BlockArgument>(value))
         continue;
       const auto *result = llvm::find(results, value);
       if (result != results.end()) {
-        add("result", result - results.begin(), weights.bytes(value));
-        consumer.addInput(value, nullptr, false);
+        int64_t i = result - results.begin();
+        DictionaryAttr attributes = producer.outputAttributes(i);
+        add("result", i, attributes, weights.bytes(value));
+        consumer.addInput(value, attributes);
         continue;
       }
-      bool tables = isa<AssignmentType>(value.getType());
-      producer.addOutput(value, nullptr, true);
-      consumer.addInput(value, nullptr, true);
-      if (!tables) {
-        add("saved", nextResult++, weights.bytes(value));
+      auto type = dyn_cast<AssignmentType>(value.getType());
+      if (!type) {
+        DictionaryAttr attributes =
+            boundary.name(nullptr, saved, "saved", /*numbered=*/true);
+        add("saved", nextResult++, attributes, weights.bytes(value));
+        producer.addOutput(value, attributes);
+        consumer.addInput(value, attributes);
         continue;
       }
-      for (Type type : boundaryTypes(value.getType())) {
-        auto table = cast<RankedTensorType>(type);
-        int64_t size = table.hasStaticShape()
-                           ? table.getNumElements()
-                           : tokens * getAssignmentType(value).getK();
-        add("table", nextResult++, 4 * size);
+      SmallVector<DictionaryAttr> names;
+      SmallVector<Type> tables = boundaryTypes(type);
+      for (auto [table, name] : llvm::zip_equal(tables, kTables)) {
+        auto tensor = cast<RankedTensorType>(table);
+        names.push_back(boundary.name(nullptr, name, "table"));
+        add("table", nextResult++, names.back(),
+            4 * (tensor.hasStaticShape() ? tensor.getNumElements()
+                                         : tokens * type.getK()));
       }
+      producer.addOutput(value, names);
+      consumer.addInput(value, names);
     }
     return b.getArrayAttr(list);
   }
@@ -572,22 +661,27 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
   }
 
   /// Backward cut once more: gradients of weights may come later.
-  LogicalResult splitBackward(func::FuncOp function, StringRef primal,
-                              ArrayRef<int64_t> wrt) {
+  LogicalResult splitBackward(func::FuncOp function, StringRef prefix,
+                              ArrayRef<int64_t> wrt, ArrayRef<int64_t> later,
+                              Boundary &boundary) {
     Block &block = function.getBody().front();
     Joint joint{&block, {}, {}, {}, {}};
-    std::string inputName = (primal + "_backward_input").str();
-    std::string weightName = (primal + "_backward_weight").str();
-    Extraction input(function, inputName), weight(function, weightName);
+    Extraction input(function, prefix.str() + "backward_input");
+    Extraction weight(function, prefix.str() + "backward_weight");
+    auto info = function->getAttrOfType<DictionaryAttr>("moe.backward");
+    ArrayRef<Attribute> gradients =
+        info.getAs<ArrayAttr>("gradients").getValue();
+    SmallVector<Attribute> now, then;
     for (BlockArgument argument : block.getArguments())
-      input.addInput(argument, function.getArgAttrDict(argument.getArgNumber()),
-                     false);
+      input.addInput(argument,
+                     function.getArgAttrDict(argument.getArgNumber()));
     for (auto [i, value] :
          llvm::enumerate(block.getTerminator()->getOperands())) {
-      bool later = llvm::is_contained(splitWeights, wrt[i]);
-      (later ? joint.second : joint.first).push_back(value);
-      (later ? weight : input)
-          .addOutput(value, function.getResultAttrDict(i), false);
+      bool isLater = llvm::is_contained(later, wrt[i]);
+      (isLater ? joint.second : joint.first).push_back(value);
+      (isLater ? then : now).push_back(gradients[i]);
+      (isLater ? weight : input)
+          .addOutput(value, function.getResultAttrDict(i));
     }
     DenseSet<Operation *> early = findNeeded(&block, joint.first);
     for (Operation &op : block.without_terminator())
@@ -597,13 +691,18 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     SmallVector<Value> cut = findCut(joint, weights, [&](Operation *op) {
       return !isFree(op) && (isMatrixProduct(op) || isDecision(op));
     });
-    ArrayAttr residuals =
-        connect(cut, joint.first, joint.first.size(), function, input, weight);
+    ArrayAttr carried = connect(cut, joint.first, joint.first.size(), function,
+                                boundary, "carried", input, weight);
     func::FuncOp first = input.build(), second = weight.build();
-    first.setVisibility(function.getVisibility());
-    second.setVisibility(function.getVisibility());
-    second->setAttr("moe.residuals", residuals);
-    first->setAttr("moe.cotangents", function->getAttr("moe.cotangents"));
+    StringRef forward = info.getAs<StringAttr>("forward").getValue();
+    first->setAttr("moe.residuals", function->getAttr("moe.residuals"));
+    first->setAttr(
+        "moe.backward",
+        describe(forward, info.getAs<ArrayAttr>("cotangents").getValue(), now));
+    second->setAttr("moe.residuals", carried);
+    second->setAttr("moe.backward", describe(first.getSymName(), {}, then));
+    for (func::FuncOp half : {first, second})
+      half.setVisibility(function.getVisibility());
     return success();
   }
 };

@@ -185,14 +185,18 @@ FailureOr<Value> Planner::materialize(OpBuilder &b, const LinearExpr &expr) {
     for (BlockArgument argument : function.getArguments()) {
       auto type = dyn_cast<MemRefType>(argument.getType());
       for (int64_t i = 0; type && !symbol && i < type.getRank(); ++i)
-        if (auto size = dims.sizeOf(argument, i);
-            size && size->asSymbol() == StringRef(name))
-          symbol = memref::DimOp::create(b, loc, argument, i);
+        if (auto size = dims.sizeOf(argument, i))
+          if (auto factor = size->asMultipleOf(name)) {
+            symbol = memref::DimOp::create(b, loc, argument, i);
+            if (*factor != 1)
+              symbol = arith::DivUIOp::create(
+                  b, loc, symbol,
+                  arith::ConstantIndexOp::create(b, loc, *factor));
+          }
     }
     if (!symbol)
       return function.emitError() << "no argument has a dimension that is "
-                                     "exactly "
-                                  << name;
+                                  << name << " or a multiple of it";
     Value factor = arith::ConstantIndexOp::create(b, loc, coefficient);
     Value term = arith::MulIOp::create(b, loc, symbol, factor);
     sum = arith::AddIOp::create(b, loc, sum, term);

@@ -141,7 +141,7 @@ LogicalResult Converter::checkResultDims() {
   return success();
 }
 
-/// A call knows a symbol only from an argument with exactly that dimension.
+/// A call knows a symbol only from a dimension that is it or a multiple of it.
 LogicalResult Converter::checkSymbolsBound() {
   llvm::StringSet<> bound;
   std::map<std::string, std::string> wanted;
@@ -149,8 +149,9 @@ LogicalResult Converter::checkSymbolsBound() {
     for (int64_t d = 0, e = cast<ShapedType>(value.getType()).getRank(); d < e;
          ++d) {
       LinearExpr size = *dims.sizeOf(value, d);
-      if (auto symbol = size.asSymbol(); symbol && binds)
-        bound.insert(*symbol);
+      for (auto &[name, coefficient] : size.getTerms())
+        if (binds && size.asMultipleOf(name))
+          bound.insert(name);
       for (auto &[name, coefficient] : size.getTerms())
         wanted.emplace(name, (where + " has dimension " + size.str()).str());
     }
@@ -164,8 +165,8 @@ LogicalResult Converter::checkSymbolsBound() {
     if (!bound.contains(name))
       return function.emitError()
              << where << " in '" << function.getSymName()
-             << "', and no argument has a dimension that is exactly " << name
-             << "; a call could not know its value";
+             << "', and no argument has a dimension that is " << name
+             << " or a multiple of it; a call could not know its value";
   return success();
 }
 

@@ -105,9 +105,9 @@ static const Stage stages[] = {
 /// Tables are read through the assignment, where bufferization does not see
 /// it; that is right as long as nobody writes a table that is packed.
 static LogicalResult verifyTables(PackAssignmentOp pack) {
-  for (auto [name, table] :
-       llvm::zip_equal(ArrayRef<StringRef>{"order", "position", "begin", "end"},
-                       pack.getOperands()))
+  static constexpr StringLiteral names[] = {"order", "position", "begin",
+                                            "end"};
+  for (auto [name, table] : llvm::zip_equal(names, pack.getOperands()))
     for (OpOperand &use : table.getUses()) {
       auto writer = dyn_cast<DestinationStyleOpInterface>(use.getOwner());
       bool writes = writer && writer.isDpsInit(&use);

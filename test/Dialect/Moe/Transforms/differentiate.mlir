@@ -56,14 +56,16 @@ func.func @route(%l: tensor<?x8xf32>, %b: tensor<8xf32>) -> tensor<?x2xf32> {
 
 // -----
 
-// expected-error @below {{has 1 arguments; wrt=1 is none}}
+// expected-error @below {{wrt names '1', which is no argument's moe.name or number}}
+module {
 func.func @too_many(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %x : tensor<4xf32>
+}
 }
 
 // -----
 
-// expected-error @below {{argument #1 is 'tensor<4xi32>'; gradients are with respect to ranked tensors of floats}}
+// expected-error @below {{argument '1' is 'tensor<4xi32>'; gradients are with respect to ranked tensors of floats}}
 func.func @integers(%x: tensor<4xf32>, %i: tensor<4xi32>) -> tensor<4xf32> {
   return %x : tensor<4xf32>
 }
@@ -110,4 +112,11 @@ func.func @call(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
   // expected-error @below {{'func.call' op cannot be differentiated; run inline before}}
   %z = func.call @g(%x) : (tensor<4xf32>) -> tensor<4xf32>
   return %z : tensor<4xf32>
+}
+
+// -----
+
+// expected-error @below {{argument #0 is updated in place (moe.inout), and backward would see its new value; differentiate before marking it}}
+func.func @inout(%x: tensor<4xf32> {moe.inout}, %y: tensor<4xf32>) -> (tensor<4xf32> {moe.inout}) {
+  return %y : tensor<4xf32>
 }

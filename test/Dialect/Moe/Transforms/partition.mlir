@@ -4,16 +4,17 @@
 // RUN: moe-opt %s --moe-differentiate="wrt=0,1" --moe-partition="split-weights=1" --split-input-file | FileCheck %s --check-prefix=SPLIT
 
 // tanh(x w): the product is saved, the activation is computed again.
+// CHECK-NOT:   func.func @f(
 // CHECK-LABEL: func.func @f_forward(
 // CHECK:         %[[H:.*]] = moe.parallel_linear
 // CHECK:         %[[Y:.*]] = moe.rowwise
 // CHECK:         return %[[Y]], %[[H]]
 // CHECK-LABEL: func.func @f_backward(
-// CHECK-SAME:    %[[DY:[^:]*]]: tensor<8x4xf32> {moe.name = "d_out0"}, %[[X:[^:]*]]: tensor<4x16xf32>, %[[W:[^:]*]]: tensor<8x4x16xf32>, %[[A:[^:]*]]: !moe.assignment<4x2, 8>, %[[H:[^:]*]]: tensor<8x4xf32>)
-// CHECK-SAME:    -> (tensor<4x16xf32> {moe.name = "d_arg0"}, tensor<8x4x16xf32> {moe.name = "d_arg1"})
-// CHECK-SAME:    moe.cotangents = 1 : i64
-// CHECK-SAME:    {bytes = 256 : i64, index = 0 : i64, kind = "argument"}, {bytes = 2048 : i64, index = 1 : i64, kind = "argument"}
-// CHECK-SAME:    {bytes = 128 : i64, index = 1 : i64, kind = "saved"}
+// CHECK-SAME:    %[[DY:[^:]*]]: tensor<8x4xf32> {moe.name = "d_out0"}, %[[X:[^:]*]]: tensor<4x16xf32> {moe.name = "arg0"}, %[[W:[^:]*]]: tensor<8x4x16xf32> {moe.name = "arg1"}, %[[A:[^:]*]]: !moe.assignment<4x2, 8> {moe.name = "arg2"}, %[[H:[^:]*]]: tensor<8x4xf32> {moe.kind = "saved", moe.name = "saved0"})
+// CHECK-SAME:    -> (tensor<4x16xf32> {moe.kind = "gradient", moe.name = "d_arg0"}, tensor<8x4x16xf32> {moe.kind = "gradient", moe.name = "d_arg1"})
+// CHECK-SAME:    moe.backward = {cotangents = ["out0"], forward = "f_forward", gradients = ["arg0", "arg1"]}
+// CHECK-SAME:    {bytes = 256 : i64, index = 0 : i64, kind = "argument", name = "arg0"}, {bytes = 2048 : i64, index = 1 : i64, kind = "argument", name = "arg1"}
+// CHECK-SAME:    {bytes = 128 : i64, index = 1 : i64, kind = "saved", name = "saved0"}
 // CHECK:         moe.rowwise {{.*}}ins(%[[H]] : tensor<8x4xf32> rows, %[[DY]] : tensor<8x4xf32> rows)
 // CHECK:           math.exp
 // CHECK-NOT:   func.func @f_joint
@@ -32,9 +33,11 @@
 
 // What backward of the weights needs is passed again, and dH is elementwise.
 // SPLIT-LABEL: func.func @f_backward_input(
+// SPLIT-SAME:    moe.backward = {cotangents = ["out0"], forward = "f_forward", gradients = ["arg0"]}
 // SPLIT-NOT:     moe.weight_grad
 // SPLIT:         return %{{.*}} : tensor<4x16xf32>{{$}}
 // SPLIT-LABEL: func.func @f_backward_weight(
+// SPLIT-SAME:    moe.backward = {cotangents = [], forward = "f_backward_input", gradients = ["arg1"]}
 // SPLIT-NOT:     moe.parallel_linear
 // SPLIT:         %[[DH:.*]] = moe.rowwise
 // SPLIT:         %[[DW:.*]] = moe.weight_grad %{{.*}} from token, %[[DH]] from grouped
@@ -52,4 +55,24 @@ func.func @f(%x: tensor<4x16xf32>, %w: tensor<8x4x16xf32>,
     moe.yield %s : f32
   }
   return %y : tensor<8x4xf32>
+}
+
+// -----
+
+// Called forward, and with names: its parts are forward and backward.
+// CHECK-LABEL: func.func @forward(
+// CHECK-SAME:    {moe.dims = ["T", 4], moe.name = "x"}
+// CHECK-SAME:    -> (tensor<?x4xf32> {moe.name = "y"}, tensor<?xi32> {moe.kind = "table", moe.name = "order"}, tensor<?xi32> {moe.kind = "table", moe.name = "position"}, tensor<8xi32> {moe.kind = "table", moe.name = "begin"}, tensor<8xi32> {moe.kind = "table", moe.name = "end"})
+// CHECK-LABEL: func.func @backward(
+// CHECK-SAME:    {moe.name = "d_y"}
+// CHECK-SAME:    {moe.kind = "table", moe.name = "order"}
+// CHECK-SAME:    moe.backward = {cotangents = ["y"], forward = "forward", gradients = ["x", "w"]}
+func.func @forward(%x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", 4]},
+                   %w: tensor<8x4x4xf32> {moe.name = "w"},
+                   %ids: tensor<?x2xi32> {moe.name = "ids", moe.dims = ["T", 2]})
+    -> (tensor<?x4xf32> {moe.name = "y"}) {
+  %a = moe.assign ids(%ids : tensor<?x2xi32>) : !moe.assignment<?x2, 8>
+  %h = moe.parallel_linear %x, %w by %a from token to slot out_in
+      : tensor<?x4xf32>, tensor<8x4x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  return %h : tensor<?x4xf32>
 }

@@ -6,7 +6,7 @@
 // CHECK-SAME:    tensor<?x2xi32> {bufferization.writable = false, moe.dims = ["T", 2], moe.name = "ids", moe.role = "input"}
 // CHECK-SAME:    tensor<?x32xf32> {bufferization.writable = false, moe.dims = ["2*T", 32], moe.name = "arg3", moe.role = "input"}
 // CHECK-SAME:    %[[DW:[a-z0-9]+]]: memref<8x32x16xf32> {moe.dims = [8, 32, 16], moe.name = "dw", moe.role = "inout"}
-// CHECK-SAME:    %[[Y:[a-z0-9]+]]: memref<?x32xf32> {moe.dims = ["2*T", 32], moe.kind = "residual", moe.name = "y", moe.role = "output"}
+// CHECK-SAME:    %[[Y:[a-z0-9]+]]: memref<?x32xf32> {moe.dims = ["2*T", 32], moe.kind = "saved", moe.name = "y", moe.role = "output"}
 // CHECK-SAME:    %{{.*}}: memref<?x16xf32> {moe.dims = ["T", 16], moe.name = "out1", moe.role = "output"}) {
 // CHECK:         bufferization.to_tensor %[[DW]] restrict writable
 // CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[DW]]
@@ -15,7 +15,7 @@
 func.func @layer(%x: tensor<?x16xf32>, %dw: tensor<8x32x16xf32> {moe.inout, moe.name = "dw"},
                  %ids: tensor<?x2xi32> {moe.dims = ["T", 2], moe.name = "ids"},
                  %dy: tensor<?x32xf32>, %w: tensor<8x32x16xf32>)
-    -> (tensor<?x32xf32> {moe.name = "y", moe.kind = "residual"},
+    -> (tensor<?x32xf32> {moe.name = "y", moe.kind = "saved"},
         tensor<8x32x16xf32> {moe.inout}, tensor<?x16xf32>) {
   %a = moe.assign ids(%ids : tensor<?x2xi32>) : !moe.assignment<?x2, 8>
   %y = moe.parallel_linear %x, %w by %a from token to grouped out_in
@@ -94,8 +94,8 @@ func.func @not_linear(%x: tensor<?x16xf32> {moe.dims = ["T*K", 16]}) -> tensor<?
 
 // -----
 
-// expected-error @below {{argument #0 has dimension 2*T in 'unbound', and no argument has a dimension that is exactly T; a call could not know its value}}
-func.func @unbound(%x: tensor<?x16xf32> {moe.dims = ["2*T", 16]}) -> tensor<?x16xf32> {
+// expected-error @below {{argument #0 has dimension 2*T+1 in 'unbound', and no argument has a dimension that is T or a multiple of it; a call could not know its value}}
+func.func @unbound(%x: tensor<?x16xf32> {moe.dims = ["2*T+1", 16]}) -> tensor<?x16xf32> {
   return %x : tensor<?x16xf32>
 }
 

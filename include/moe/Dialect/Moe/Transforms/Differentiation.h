@@ -6,8 +6,11 @@
 
 #include "moe/Dialect/Moe/IR/Moe.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/SmallBitVector.h"
+
+#include <optional>
 
 #include "moe/Dialect/Moe/Transforms/DifferentiableOpInterface.h.inc"
 
@@ -15,6 +18,12 @@ namespace mlir::moe {
 
 /// Whether values of the type have cotangents: ranked tensors of floats.
 bool hasCotangent(Type type);
+
+/// The moe.name of an argument or result, else "arg<i>" or "out<i>".
+std::string argumentName(func::FuncOp function, unsigned i);
+std::string resultName(func::FuncOp function, unsigned i);
+/// The argument of that name, or of that number.
+std::optional<unsigned> findArgument(func::FuncOp function, StringRef name);
 
 /// Cotangents of values, summed where paths meet. Values without an entry have
 /// cotangent zero.

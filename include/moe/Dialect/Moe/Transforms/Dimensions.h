@@ -37,6 +37,8 @@ public:
   std::optional<int64_t> asConstant() const;
   /// The name where the expression is that symbol alone.
   std::optional<StringRef> asSymbol() const;
+  /// The factor where the expression is a positive multiple of that symbol.
+  std::optional<int64_t> asMultipleOf(StringRef name) const;
   int64_t getConstant() const { return constant; }
   const std::map<std::string, int64_t> &getTerms() const { return terms; }
 
@@ -81,6 +83,7 @@ public:
 
 private:
   LinearExpr resolve(const LinearExpr &expr) const;
+  std::optional<LinearExpr> divide(const LinearExpr &a, const LinearExpr &b);
   std::optional<LinearExpr> valueOf(OpFoldResult value);
   std::optional<LinearExpr> compute(Value shaped, unsigned dim);
   LogicalResult unifyOp(Operation *op);
@@ -93,6 +96,8 @@ private:
   /// Symbols that we named and may replace, and what they turned out to be.
   llvm::StringSet<> ours;
   std::map<std::string, LinearExpr> known;
+  /// T*K and K of the assignments seen so far.
+  SmallVector<std::pair<LinearExpr, int64_t>> slotCounts;
 };
 
 } // namespace mlir::moe

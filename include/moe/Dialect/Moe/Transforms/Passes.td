@@ -75,9 +75,10 @@ def MoeDifferentiate : Pass<"moe-differentiate", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"entry", "entry", "std::string", "", "function to differentiate; "
-           "default: the only public one">,
-    ListOption<"wrt", "wrt", "int64_t", "arguments (numbers) whose gradients "
-               "are wanted, in order; default: all tensors of floats">,
+           "default: every public one that has an argument of wrt">,
+    ListOption<"wrt", "wrt", "std::string", "arguments (moe.name, or number) "
+               "whose gradients are wanted, in order; default: all tensors of "
+               "floats">,
     ListOption<"withoutCotangent", "without-cotangent", "int64_t",
                "results (numbers) whose cotangents are zero and not passed">];
 }
@@ -124,9 +125,10 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
   let summary = "a joint function cut into forward and backward";
   let description = [{
     `@f_joint` becomes `@f_forward(arguments) -> (results, saved)` and
-    `@f_backward(cotangents, residuals) -> gradients`. What is saved is a minimum
-    cut of the joint graph, weighed in bytes at `tokens` tokens where the number
-    is dynamic. `policy`:
+    `@f_backward(cotangents, residuals) -> gradients`; `@f` goes. A function called
+    `forward` becomes `@forward` and `@backward`. What is saved is a minimum cut
+    of the joint graph, weighed in bytes at `tokens` tokens where the number is
+    dynamic. `policy`:
     * `save-all`: nothing is computed twice but views of tensors;
     * `recompute-elementwise` (default): saves the least bytes without computing
       a matrix product, a choice of experts or an assignment twice;
@@ -139,14 +141,16 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
     never copied. `moe.residuals` on the backward function lists its residuals
     in order: kind `argument` (its number in `index`), `result` (a result of the
     function, by number), `saved` or `table` (a further result of the forward
-    function, by number); with `bytes`. An assignment crosses as its four
-    tables. A gradient that was not asked for keeps nothing.
+    function, by number); with `name`, the moe.name of the value on both sides,
+    and `bytes`. An assignment crosses as its four tables. A gradient that was
+    not asked for keeps nothing. `moe.backward` names the forward function, the
+    results that have cotangents and the arguments that have gradients.
 
-    With `split-weights` listing arguments (numbers), the backward function is
-    cut again: `@f_backward_input(cotangents, residuals) -> (other gradients,
-    carried)` and `@f_backward_weight(...) -> gradients of those arguments`,
-    whose operands `moe.residuals` lists too (kinds `argument`, by number among
-    those of @f_backward, and `saved`).
+    With `split-weights` listing arguments, the backward function is cut again:
+    `@f_backward_input(cotangents, residuals) -> (other gradients, carried)` and
+    `@f_backward_weight(...) -> gradients of those arguments`, whose operands
+    `moe.residuals` lists too: kinds `argument`, by number among those of
+    @f_backward_input, and `saved`. @f_backward stays beside them.
 
     ```
     func.func @f_joint(%x, %dy) -> (sin(%x), %dy * cos(%x))
@@ -156,16 +160,17 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
     ```
   }];
   let options = [
-    Option<"entry", "entry", "std::string", "", "joint function; default: the "
-           "only one">,
+    Option<"entry", "entry", "std::string", "", "joint function; default: all "
+           "of them">,
     Option<"policy", "policy", "std::string", "\"recompute-elementwise\"",
            "save-all, recompute-elementwise or recompute-all">,
     Option<"budgetBytes", "budget-bytes", "int64_t", "-1",
            "bytes that may be saved; negative: no budget">,
     Option<"tokens", "tokens", "int64_t", "4096",
            "tokens that dynamic sizes are weighed at">,
-    ListOption<"splitWeights", "split-weights", "int64_t",
-               "arguments (numbers) whose gradients go to @f_backward_weight">];
+    ListOption<"splitWeights", "split-weights", "std::string",
+               "arguments (moe.name, or number) whose gradients go to "
+               "@f_backward_weight">];
 }
 
 //===----------------------------------------------------------------------===//

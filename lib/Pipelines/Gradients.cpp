@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The start of every target: entry points, and their forward and backward.
+#include "Stages.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+static void clean(OpPassManager &pm) {
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
+void ::moe::buildMoeGradientPipeline(OpPassManager &pm,
+                                     const GradientOptions &options,
+                                     StageHook atStage) {
+  // One function for each entry point: it is differentiated, and its kernels
+  // are formed, fused and given buffers, as a whole.
+  pm.addPass(createInlinerPass());
+  pm.addPass(createSymbolDCEPass());
+  clean(pm);
+  // While callers' ops are as they wrote them, and calls are gone.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeVerifyRows());
+  if (options.grad.empty())
+    return;
+
+  mlir::moe::MoeDifferentiateOptions differentiate;
+  bool all = options.grad.size() == 1 && options.grad[0] == "all";
+  if (!all)
+    differentiate.wrt.assign(options.grad.begin(), options.grad.end());
+  pm.addPass(mlir::moe::createMoeDifferentiate(differentiate));
+  // On the joint function, where a gate's gradient sees both sides of it.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeSimplifyGradients());
+  clean(pm);
+  mlir::moe::MoePartitionOptions partition;
+  partition.policy = options.policy;
+  partition.budgetBytes = options.budgetBytes;
+  partition.tokens = options.tokens;
+  partition.splitWeights.assign(options.splitWeights.begin(),
+                                options.splitWeights.end());
+  pm.addPass(mlir::moe::createMoePartition(partition));
+  clean(pm);
+  endStage("differentiated", pm, atStage);
+}
