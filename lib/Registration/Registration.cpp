@@ -150,6 +150,7 @@ static void registerUpstreamExtensions(DialectRegistry &registry) {
 void ::moe::registerAll(DialectRegistry &registry) {
   registry.insert<mlir::moe::MoeDialect>();
   mlir::moe::registerBufferizableOpInterfaceExternalModels(registry);
+  mlir::moe::registerValueBoundsOpInterfaceExternalModels(registry);
   mlir::moe::registerDifferentiationModels(registry);
   registerUpstreamDialects(registry);
   registerUpstreamExtensions(registry);

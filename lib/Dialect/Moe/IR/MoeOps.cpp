@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -401,138 +402,92 @@ unsigned RowwiseOp::firstYield(unsigned i) {
 // Result shapes
 //===----------------------------------------------------------------------===//
 
-/// The number of tokens or slots (`tokens`), from a tensor whose rows are in a
-/// known order.
-static OpFoldResult rowsLike(OpBuilder &b, Location loc, Value source,
-                             bool scalars, RowOrder from, RowOrder to,
-                             int64_t k) {
-  OpFoldResult size = tensor::getMixedSize(b, loc, source, 0);
+/// Rows of a tensor in a known order, whose number says how many a result has.
+static RowCount rowsLike(Value source, bool fromScalars, RowOrder from,
+                         bool toScalars, RowOrder to, int64_t k) {
   // (T, K) scalars count tokens in their first dimension.
   bool inTokens =
-      from == RowOrder::Token || (scalars && from == RowOrder::Slot);
-  bool outTokens = to == RowOrder::Token || (scalars && to == RowOrder::Slot);
-  if (inTokens == outTokens || k == 1)
-    return size;
-  if (auto known = getConstantIntValue(size))
-    return b.getIndexAttr(inTokens ? *known * k : *known / k);
-  Value value = getValueOrCreateConstantIndexOp(b, loc, size);
-  Value factor = arith::ConstantIndexOp::create(b, loc, k);
-  if (inTokens)
-    return arith::MulIOp::create(b, loc, value, factor).getResult();
-  return arith::DivUIOp::create(b, loc, value, factor).getResult();
+      from == RowOrder::Token || (fromScalars && from == RowOrder::Slot);
+  bool outTokens = to == RowOrder::Token || (toScalars && to == RowOrder::Slot);
+  if (inTokens == outTokens)
+    return {source, 1, 1};
+  return inTokens ? RowCount{source, k, 1} : RowCount{source, 1, k};
 }
 
-/// The result's shape, its first size (where dynamic) given.
-static SmallVector<OpFoldResult> shapeWith(OpBuilder &b, Value result,
-                                           function_ref<OpFoldResult()> first) {
-  SmallVector<OpFoldResult> shape;
-  for (int64_t size : cast<ShapedType>(result.getType()).getShape())
-    shape.push_back(ShapedType::isDynamic(size)
-                        ? first()
-                        : OpFoldResult(b.getIndexAttr(size)));
-  return shape;
+std::optional<RowCount> mlir::moe::getRowCount(OpResult result) {
+  using Count = std::optional<RowCount>;
+  auto k = [](Value assignment) {
+    return getAssignmentType(assignment).getK();
+  };
+  return llvm::TypeSwitch<Operation *, Count>(result.getOwner())
+      .Case([](RouteOp op) { return RowCount{op.getLogits(), 1, 1}; })
+      .Case([](RouteGradOp op) { return RowCount{op.getLogits(), 1, 1}; })
+      .Case([&](GroupOp op) {
+        bool scalars = hasRank1(op.getResult());
+        return rowsLike(op.getRows(), scalars, op.getFrom(), scalars,
+                        RowOrder::Grouped, k(op.getAssignment()));
+      })
+      .Case([&](ScatterOp op) {
+        bool scalars = hasRank1(op.getRows());
+        return rowsLike(op.getRows(), scalars, RowOrder::Grouped, scalars,
+                        RowOrder::Slot, k(op.getAssignment()));
+      })
+      .Case([&](CombineOp op) {
+        bool scalars = hasRank1(op.getResult());
+        return rowsLike(op.getRows(), scalars, op.getFrom(), scalars,
+                        RowOrder::Token, k(op.getAssignment()));
+      })
+      .Case([&](ParallelLinearOp op) {
+        return rowsLike(op.getLhs(), false, op.getFrom(), false, op.getTo(),
+                        k(op.getAssignment()));
+      })
+      .Case([&](RowwiseOp op) -> Count {
+        bool sum =
+            op.outPort(result.getResultNumber()).getKind() == PortKind::Sum;
+        for (auto [i, operand] : llvm::enumerate(op.getIns())) {
+          PortKind kind = op.inPort(i).getKind();
+          if (kind == PortKind::Expert)
+            continue;
+          bool scalar = kind == PortKind::Scalar;
+          if (op.getAssignment())
+            return rowsLike(operand, scalar, op.getOrder(), sum, op.getOrder(),
+                            k(op.getAssignment()));
+          // Without an assignment K is not known here.
+          if (op.getOrder() != RowOrder::Slot || scalar == sum)
+            return RowCount{operand, 1, 1};
+        }
+        return std::nullopt;
+      })
+      .Default([](Operation *) { return Count(); });
 }
 
-static LogicalResult reifyMove(Operation *op, OpBuilder &b, Value source,
-                               bool scalars, RowOrder from, RowOrder to,
-                               int64_t k, ReifiedRankedShapedTypeDims &shapes) {
-  shapes.push_back(shapeWith(b, op->getResult(0), [&] {
-    return rowsLike(b, op->getLoc(), source, scalars, from, to, k);
-  }));
-  return success();
-}
-
-LogicalResult GroupOp::reifyResultShapes(OpBuilder &b,
-                                         ReifiedRankedShapedTypeDims &shapes) {
-  return reifyMove(*this, b, getRows(), hasRank1(getResult()), getFrom(),
-                   RowOrder::Grouped, getAssignmentType(getAssignment()).getK(),
-                   shapes);
-}
-LogicalResult
-ScatterOp::reifyResultShapes(OpBuilder &b,
-                             ReifiedRankedShapedTypeDims &shapes) {
-  return reifyMove(*this, b, getRows(), hasRank1(getRows()), RowOrder::Grouped,
-                   RowOrder::Slot, getAssignmentType(getAssignment()).getK(),
-                   shapes);
-}
-LogicalResult
-CombineOp::reifyResultShapes(OpBuilder &b,
-                             ReifiedRankedShapedTypeDims &shapes) {
-  return reifyMove(*this, b, getRows(), hasRank1(getResult()), getFrom(),
-                   RowOrder::Token, getAssignmentType(getAssignment()).getK(),
-                   shapes);
-}
-LogicalResult
-ParallelLinearOp::reifyResultShapes(OpBuilder &b,
-                                    ReifiedRankedShapedTypeDims &shapes) {
-  return reifyMove(*this, b, getLhs(), false, getFrom(), getTo(),
-                   getAssignmentType(getAssignment()).getK(), shapes);
-}
-
-static LogicalResult reifyStatic(Operation *op, OpBuilder &b,
-                                 ReifiedRankedShapedTypeDims &shapes) {
-  for (Value result : op->getResults())
-    shapes.push_back(shapeWith(b, result, []() -> OpFoldResult {
-      llvm_unreachable("a dynamic size where the verifier wants static ones");
-    }));
-  return success();
-}
-
-LogicalResult
-WeightGradOp::reifyResultShapes(OpBuilder &b,
-                                ReifiedRankedShapedTypeDims &shapes) {
-  return reifyStatic(*this, b, shapes);
-}
-LogicalResult
-ExpertSumOp::reifyResultShapes(OpBuilder &b,
-                               ReifiedRankedShapedTypeDims &shapes) {
-  return reifyStatic(*this, b, shapes);
-}
-
-LogicalResult RouteOp::reifyResultShapes(OpBuilder &b,
-                                         ReifiedRankedShapedTypeDims &shapes) {
-  for (Value result : getOperation()->getResults())
-    shapes.push_back(shapeWith(b, result, [&] {
-      return tensor::getMixedSize(b, getLoc(), getLogits(), 0);
-    }));
-  return success();
-}
-LogicalResult
-RouteGradOp::reifyResultShapes(OpBuilder &b,
-                               ReifiedRankedShapedTypeDims &shapes) {
-  shapes.push_back(shapeWith(b, getDLogits(), [&] {
-    return tensor::getMixedSize(b, getLoc(), getLogits(), 0);
-  }));
-  return success();
-}
-
-LogicalResult
-RowwiseOp::reifyResultShapes(OpBuilder &b,
-                             ReifiedRankedShapedTypeDims &shapes) {
-  for (auto [result, outPort] : llvm::zip_equal(getResults(), getOutPorts())) {
-    bool outScalar = cast<PortAttr>(outPort).getKind() == PortKind::Sum;
-    for (auto [operand, inPort] : llvm::zip_equal(getIns(), getInPorts())) {
-      auto port = cast<PortAttr>(inPort);
-      if (port.getKind() == PortKind::Expert)
+LogicalResult mlir::moe::reifyRowCounts(Operation *op, OpBuilder &b,
+                                        ReifiedRankedShapedTypeDims &shapes) {
+  Location loc = op->getLoc();
+  for (OpResult result : op->getResults()) {
+    SmallVector<OpFoldResult> shape;
+    for (int64_t size : cast<ShapedType>(result.getType()).getShape()) {
+      if (!ShapedType::isDynamic(size)) {
+        shape.push_back(b.getIndexAttr(size));
         continue;
-      bool inScalar = port.getKind() == PortKind::Scalar;
-      bool needsK = getOrder() == RowOrder::Slot && inScalar != outScalar;
-      if (needsK && !getAssignment())
-        continue;
-      int64_t k =
-          getAssignment() ? getAssignmentType(getAssignment()).getK() : 1;
-      RowOrder from = needsK && inScalar ? RowOrder::Token : getOrder();
-      RowOrder to = needsK && outScalar ? RowOrder::Token : getOrder();
-      if (needsK)
-        shapes.push_back(shapeWith(b, result, [&, source = operand] {
-          return rowsLike(b, getLoc(), source, false, from, to, k);
-        }));
-      else
-        shapes.push_back(shapeWith(b, result, [&, source = operand] {
-          return tensor::getMixedSize(b, getLoc(), source, 0);
-        }));
-      break;
+      }
+      std::optional<RowCount> count = getRowCount(result);
+      if (!count)
+        return failure();
+      OpFoldResult rows = tensor::getMixedSize(b, loc, count->source, 0);
+      if (auto known = getConstantIntValue(rows)) {
+        rows = b.getIndexAttr(*known * count->times / count->over);
+      } else if (count->times != 1 || count->over != 1) {
+        Value value = getValueOrCreateConstantIndexOp(b, loc, rows);
+        Value factor = arith::ConstantIndexOp::create(
+            b, loc, std::max(count->times, count->over));
+        rows = count->times != 1
+                   ? arith::MulIOp::create(b, loc, value, factor).getResult()
+                   : arith::DivUIOp::create(b, loc, value, factor).getResult();
+      }
+      shape.push_back(rows);
     }
+    shapes.push_back(std::move(shape));
   }
-  return success(shapes.size() == getNumResults());
+  return success();
 }

@@ -44,6 +44,23 @@ inline AssignmentType getAssignmentType(Value assignment) {
 /// Rows in that order: T, or T*K; ShapedType::kDynamic where T is dynamic.
 int64_t getNumRows(RowOrder order, AssignmentType assignment);
 
+/// How many rows (T, or T*K) a result of level 1 has, from an operand:
+/// size 0 of the result is size 0 of `source` times `times` over `over`.
+struct RowCount {
+  Value source;
+  int64_t times, over;
+};
+/// None where the result has no dynamic size, or no operand says.
+std::optional<RowCount> getRowCount(OpResult result);
+
+/// reifyResultShapes of level 1, by getRowCount.
+LogicalResult reifyRowCounts(Operation *op, OpBuilder &b,
+                             ReifiedRankedShapedTypeDims &shapes);
+
+/// Bounds of the sizes of level-1 results, by getRowCount. Those of level 2
+/// are their destinations', which upstream knows.
+void registerValueBoundsOpInterfaceExternalModels(DialectRegistry &registry);
+
 /// f64 for f64, f32 for every narrower float: what regions and accumulators
 /// compute in.
 FloatType getComputeType(Type elementType);

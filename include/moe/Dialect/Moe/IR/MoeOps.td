@@ -15,6 +15,12 @@ class Moe_Level1Op<string mnemonic, list<Trait> traits = []>
         DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface,
                                   ["reifyResultShapes"]>], traits)> {
   let hasVerifier = 1;
+  let extraClassDefinition = [{
+    ::llvm::LogicalResult $cppClass::reifyResultShapes(::mlir::OpBuilder &b,
+        ::mlir::ReifiedRankedShapedTypeDims &shapes) {
+      return reifyRowCounts(*this, b, shapes);
+    }
+  }];
 }
 
 def Moe_FloatTensor : RankedTensorOf<[F16, BF16, F32, F64]>;
