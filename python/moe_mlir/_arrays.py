@@ -35,52 +35,56 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def adopt(array: Any) -> Any:
+def adopt(array: Any, name: str) -> Any:
     """The array itself if torch's or NumPy's, else NumPy's view of it.
 
     Raises:
-        TypeError: for what does not speak DLPack.
+        TypeError: for what does not speak DLPack; `name` is what errors call it.
     """
     if is_torch(array) or isinstance(array, np.ndarray):
         return array
     if hasattr(array, "__dlpack__"):
         return np.from_dlpack(array)
-    raise TypeError(f"wanted a torch tensor or a NumPy array, got {type(array).__name__}; "
+    raise TypeError(f"{name} is a {type(array).__name__}, wanted a torch tensor or a NumPy array; "
                     "convert it with torch.as_tensor or numpy.asarray")
 
 
-def describe(array: Any) -> tuple[int, int, int, int, int, Sequence[int], Sequence[int]]:
+def describe(array: Any, name: str) -> tuple[int, int, int, int, int, Sequence[int], Sequence[int]]:
     """data, device type, device id, dtype code, bits, shape, strides in elements.
 
     Raises:
-        ArgumentError: for dtypes and devices that no compiled module takes.
+        ArgumentError: for dtypes and devices that no compiled module takes;
+            `name` is what errors call the array.
     """
     if is_torch(array):
-        name = str(array.dtype).partition(".")[2]
+        dtype = str(array.dtype).partition(".")[2]
         device = array.device
         if device.type == "cpu":
             where = (CPU, 0)
         elif device.type == "cuda":
             where = (CUDA, device.index or 0)
         else:
-            raise ArgumentError(f"a tensor is on {device}; move it with .to('cpu') or .to('cuda')")
+            raise ArgumentError(f"{name} is on {device}; move it with .to('cpu') or .to('cuda')")
         if array.layout is not sys.modules["torch"].strided:
-            raise ArgumentError(f"a tensor has the layout {array.layout}; convert it with .to_dense()")
+            raise ArgumentError(f"{name} has the layout {array.layout}; convert it with .to_dense()")
+        if array.is_neg():
+            raise ArgumentError(f"{name} is a view that negates what is in memory; call .resolve_neg() on it")
         data, shape, strides = array.data_ptr(), array.shape, array.stride()
     else:
-        name = array.dtype.name
+        dtype = array.dtype.name
         where = (CPU, 0)
         data, shape = array.__array_interface__["data"][0], array.shape
         if not array.dtype.isnative:
-            raise ArgumentError("an array is big-endian; convert it with .astype(dtype.newbyteorder('='))")
+            raise ArgumentError(f"{name} is not in this machine's byte order; convert it with "
+                                f"{name}.astype({name}.dtype.newbyteorder('='))")
         size = array.itemsize
         if any(stride % size for stride in array.strides):
-            raise ArgumentError("an array's strides are no multiples of its element; "
+            raise ArgumentError(f"the strides of {name} are no multiples of its element; "
                                 "copy it with numpy.ascontiguousarray")
         strides = [stride // size for stride in array.strides]
-    if name not in DTYPES:
-        raise ArgumentError(f"dtype {name} is not among {', '.join(DTYPES)}")
-    code, bits = DTYPES[name]
+    if dtype not in DTYPES:
+        raise ArgumentError(f"{name} has the dtype {dtype}, which is not among {', '.join(DTYPES)}")
+    code, bits = DTYPES[dtype]
     return data, where[0], where[1], code, bits, shape, strides
 
 

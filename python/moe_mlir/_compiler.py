@@ -74,7 +74,7 @@ def interpret(source: Any, entry: str, *arrays: Any, round: bool = False) -> Any
     Raises:
         Error: with moe-run's line, for arguments that do not fit.
     """
-    arrays = tuple(_arrays.adopt(a) for a in arrays)
+    arrays = tuple(_arrays.adopt(a, f"argument {i}") for i, a in enumerate(arrays))
     with tempfile.TemporaryDirectory(prefix="moe-interpret-") as folder:
         path = pathlib.Path(folder)
         (path / "layer.mlir").write_bytes(as_text(source))

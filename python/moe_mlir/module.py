@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import re
 import struct
@@ -46,6 +47,7 @@ class Entry:
         self.inouts: list[dict] = manifest.get("inouts", [])
         self.outputs: list[dict] = manifest["outputs"]
         self._arguments = self.inputs + self.inouts
+        self._names = [*(a["name"] for a in self._arguments + self.outputs), "workspace"]
         # Where each symbol is read: its smallest multiple, argument, dimension.
         self._bindings: dict[str, tuple[int, int, int]] = {}
         for index, argument in enumerate(self._arguments):
@@ -91,10 +93,10 @@ class Entry:
             ArgumentError: naming the argument, what it is and should be.
             TypeError: for what is neither torch's nor NumPy's nor DLPack's.
         """
-        arrays = tuple(_arrays.adopt(a) for a in arrays)
         if len(arrays) != len(self._arguments):
             names = ", ".join(a["name"] for a in self._arguments)
             raise ArgumentError(f"{self.name} takes {len(self._arguments)} arguments ({names}), got {len(arrays)}")
+        arrays = tuple(map(_arrays.adopt, arrays, self._names))
         self._refuse_lost_gradients(arrays)
         like = next((a for a in arrays if _arrays.is_torch(a)), arrays[0] if arrays else None)
         try:
@@ -103,20 +105,21 @@ class Entry:
         except IndexError:
             self._check_shapes(arrays)
             raise
-        if out is None:
-            outputs = tuple(
-                _arrays.empty(o["dtype"], [dim(symbols) for dim in dims], like)
-                for o, dims in zip(self.outputs, self._output_dims)
-            )
-        else:
-            outputs = tuple(_arrays.adopt(o) for o in (out if isinstance(out, (tuple, list)) else (out,)))
-            self._refuse_lost_gradients(outputs)
-            if len(outputs) != len(self.outputs):
-                raise ArgumentError(f"{self.name} has {len(self.outputs)} results, out has {len(outputs)}")
-        if workspace is None:
-            workspace = _arrays.empty_bytes(self.workspace_size(**symbols), self._align, like)
-        call = (*arrays, *outputs, _arrays.adopt(workspace))
-        packed = _Packed(call)
+        outputs = None if out is None else self._given(out)
+        try:
+            if outputs is None:
+                outputs = tuple(
+                    _arrays.empty(o["dtype"], [dim(symbols) for dim in dims], like)
+                    for o, dims in zip(self.outputs, self._output_dims)
+                )
+            if workspace is None:
+                workspace = _arrays.empty_bytes(self.workspace_size(**symbols), self._align, like)
+        except (RuntimeError, MemoryError):  # too large, perhaps because a shape is wrong
+            self._check_shapes(arrays)
+            raise
+        call = (*arrays, *outputs, _arrays.adopt(workspace, "workspace"))
+        self._refuse_read_only(call[len(self.inputs) :])
+        packed = _Packed(call, self._names)
         stream = None
         if packed.cuda:
             stream = sys.modules["torch"].cuda.current_stream(like.device).cuda_stream
@@ -124,21 +127,35 @@ class Entry:
             self._module._handle, self._encoded, packed.pointers, len(call), stream))
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def _given(self, out: Any) -> tuple[Any, ...]:
+        """The arrays of `out`, one a result."""
+        outputs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+        if len(outputs) != len(self.outputs):
+            raise ArgumentError(f"{self.name} has {len(self.outputs)} results, out has {len(outputs)}")
+        outputs = tuple(map(_arrays.adopt, outputs, self._names[len(self._arguments) :]))
+        self._refuse_lost_gradients(outputs, len(self._arguments))
+        return outputs
+
     def _check_shapes(self, arrays: Sequence[Any]) -> None:
         """Lets the library say what is wrong with the shapes."""
         size = ctypes.c_uint64()
+        packed = _Packed(arrays, self._names)
         _native.check(self._module._library.moe_workspace_size(
-            self._module._handle, self._encoded, _Packed(arrays).pointers, len(arrays), size))
+            self._module._handle, self._encoded, packed.pointers, len(arrays), size))
 
-    def _refuse_lost_gradients(self, arrays: Sequence[Any]) -> None:
+    def _refuse_read_only(self, written: Sequence[Any]) -> None:
+        for name, array in zip(self._names[len(self.inputs) :], written):
+            if not _arrays.is_torch(array) and not array.flags.writeable:
+                raise ArgumentError(f"{name} of {self.name} is read-only and the call writes it; pass a copy")
+
+    def _refuse_lost_gradients(self, arrays: Sequence[Any], first: int = 0) -> None:
         torch = sys.modules.get("torch")
         if torch is None or not torch.is_grad_enabled():
             return
         for index, array in enumerate(arrays):
             if _arrays.is_torch(array) and array.requires_grad:
-                name = self._arguments[index]["name"] if index < len(self._arguments) else f"out {index}"
                 raise ArgumentError(
-                    f"{name} of {self.name} requires grad and {self.name} has no gradient here; call it "
+                    f"{self._names[first + index]} of {self.name} requires grad and {self.name} has no gradient here; call it "
                     "under torch.no_grad(), or detach() the tensor")
 
 
@@ -148,8 +165,8 @@ class _Packed:
     _TENSOR = "QiiiBBHQQQ"
     _SIZE = struct.calcsize("@" + _TENSOR)
 
-    def __init__(self, arrays: Sequence[Any]):
-        described = [_arrays.describe(a) for a in arrays]
+    def __init__(self, arrays: Sequence[Any], names: Sequence[str]):
+        described = list(map(_arrays.describe, arrays, names))
         count = len(described)
         self.cuda = any(d[1] == _arrays.CUDA for d in described)
         numbers = sum(2 * len(d[5]) for d in described)
@@ -176,9 +193,10 @@ class Module:
     named ``forward``, also ``module(x, ids, gates, w1, w2)``.
     """
 
-    def __init__(self, handle: ctypes.c_void_p):
+    def __init__(self, handle: ctypes.c_void_p, again: tuple[Callable, tuple]):
         self._library = _native.library()
         self._handle = handle
+        self._again = again
         self.manifest: dict = json.loads(self._library.moe_module_manifest(handle))
         self._entries = {name: Entry(self, name, entry)
                          for name, entry in self.manifest["entries"].items()}
@@ -204,6 +222,18 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"  {entry!r}" for entry in self._entries.values()]
         return "\n".join([f"<moe_mlir.Module for {self.manifest['target']}", *lines]) + ">"
+
+    # Nothing in a module changes: a copy is the module itself, and a pickle says
+    # how to make it again, from its text through the cache or from its file.
+
+    def __copy__(self) -> Module:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Module:
+        return self
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return self._again
 
     def __del__(self) -> None:
         handle, self._handle = getattr(self, "_handle", None), None
@@ -233,7 +263,7 @@ def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
     given = _native.Options(ctypes.sizeof(_native.Options), target.encode(), words.encode() or None)
     handle = ctypes.c_void_p()
     _native.check(_native.library().moe_compile(text, len(text), given, handle))
-    return Module(handle)
+    return Module(handle, (functools.partial(compile, **options), (text, target)))
 
 
 def load(path: Any) -> Module:
@@ -244,4 +274,4 @@ def load(path: Any) -> Module:
     """
     handle = ctypes.c_void_p()
     _native.check(_native.library().moe_module_load(str(path).encode(), handle))
-    return Module(handle)
+    return Module(handle, (load, (str(path),)))

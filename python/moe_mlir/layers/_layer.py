@@ -29,6 +29,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         choice("dtype", self.dtype, FLOATS)
+        if self.tokens is not None:
+            positive(tokens=self.tokens)
 
     # Written by each layer.
 

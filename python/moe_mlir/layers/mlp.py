@@ -21,7 +21,7 @@ class MLP(Layer):
     ``out[t] = sum_k gates[t, k] * (act(x[t] w1[e]^T + b1[e]) w2[e]^T + b2[e])``, e = ids[t, k].
 
     Arguments come in this order, those in brackets where asked for:
-    ``x; ids, gates | logits[, bias][, mask][, ids]; w1[, b1][, w1_a, w1_b];
+    ``x; ids, gates | logits[, bias][, mask][, replay]; w1[, b1][, w1_a, w1_b];
     w2[, b2][, w2_a, w2_b]; [shared_w1[, shared_b1], shared_w2[, shared_b2]]``.
 
     Args:

@@ -12,7 +12,7 @@ from .routing import Routing, choice, write_routing
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Router(Layer):
-    """``forward(logits[, bias][, mask][, ids]) -> gates, ids[, scores][, logsumexp]``
+    """``forward(logits[, bias][, mask][, replay]) -> gates, ids[, scores][, logsumexp]``
 
     Args:
         experts, top_k: E and K; logits are (T, E), gates and ids (T, K).

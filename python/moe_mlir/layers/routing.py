@@ -35,7 +35,8 @@ class Routing:
         bias: take a selection bias (E), float32: it decides who is chosen and
             is no part of the gates.
         mask: take a mask (T), bool: tokens that are False go to no expert.
-        replay: take ids (T, K) instead of choosing them.
+        replay: take the ids of another call, ``replay`` (T, K), instead of
+            choosing.
         returns: further results of the layer, some of ``"gates"``, ``"ids"``,
             ``"scores"`` (T, E) and ``"logsumexp"`` (T), for auxiliary losses.
         logits_dtype: ``"f32"``, ``"bf16"``, ``"f16"`` or ``"f64"``.
@@ -159,11 +160,11 @@ def write_routing(f: Function, routing: Optional[Routing], tokens, top_k: int, e
     float_dtype = "f64" if routing.logits_dtype == "f64" else "f32"
     bias = f.argument("bias", float_dtype, (experts,)) if routing.bias else None
     mask = f.argument("mask", "i1", (tokens,)) if routing.mask else None
-    ids = f.argument("ids", id_dtype, (tokens, top_k)) if routing.replay else None
+    replay = f.argument("replay", id_dtype, (tokens, top_k)) if routing.replay else None
     with_scores = "scores" in routing.returns
     with_logsumexp = "logsumexp" in routing.returns
     out = f.route(logits, routing._attributes(), top_k, gate_dtype, id_dtype,
-                  with_scores, with_logsumexp, bias, mask, ids)
+                  with_scores, with_logsumexp, bias, mask, replay)
     named = {"gates": out[0], "ids": out[1]}
     if with_scores:
         named["scores"] = out[2]
