@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -66,6 +67,21 @@ def find_library() -> pathlib.Path:
         if place.is_file():
             return place
     raise _not_found(LIBRARY, places)
+
+
+def ptxas_places() -> Iterator[pathlib.Path]:
+    """Where ptxas may be: MOE_PTXAS alone, else CUDA_HOME, PATH, NVIDIA's wheel, Triton's."""
+    if os.environ.get("MOE_PTXAS"):
+        yield pathlib.Path(os.environ["MOE_PTXAS"])
+        return
+    yield pathlib.Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda") / "bin" / "ptxas"
+    on_path = shutil.which("ptxas")
+    if on_path:
+        yield pathlib.Path(on_path)
+    for package, pattern in (("nvidia", "*/bin/ptxas"), ("triton", "backends/nvidia/bin/ptxas*")):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            yield from sorted(pathlib.Path(folder).glob(pattern))
 
 
 def _not_found(name: str, places: list[pathlib.Path], *more: str) -> NotFoundError:
