@@ -76,6 +76,13 @@ class Entry:
             total += -(-size // self._align) * self._align
         return total
 
+    def results(self, *arrays: Any) -> list[tuple[str, list[int]]]:
+        """dtype and shape of each result for these arguments, which are not read."""
+        symbols = {name: arrays[i].shape[axis] // factor
+                   for name, (factor, i, axis) in self._bindings.items()}
+        return [(o["dtype"], [dim(symbols) for dim in dims])
+                for o, dims in zip(self.outputs, self._output_dims)]
+
     def __call__(self, *arrays: Any, out: Any = None, workspace: Any = None) -> Any:
         """Runs the entry point.
 

@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/SymbolTable.h"
+#include "mlir/Transforms/RegionUtils.h"
 #include "llvm/ADT/StringSet.h"
 
 #include "moe/Dialect/Moe/Transforms/DifferentiableOpInterface.cpp.inc"
@@ -51,6 +52,12 @@ std::optional<unsigned> mlir::moe::findArgument(func::FuncOp function,
   return std::nullopt;
 }
 
+llvm::SetVector<Value> mlir::moe::getReads(Operation *op) {
+  llvm::SetVector<Value> reads(op->operand_begin(), op->operand_end());
+  getUsedValuesDefinedAbove(op->getRegions(), reads);
+  return reads;
+}
+
 void Cotangents::add(OpBuilder &builder, Value value, Value cotangent) {
   Value &sum = sums[value];
   if (!sum) {
@@ -64,8 +71,8 @@ DenseSet<Value> mlir::moe::findActive(ArrayRef<Operation *> ops,
                                       ValueRange sources) {
   DenseSet<Value> active(sources.begin(), sources.end());
   for (Operation *op : ops) {
-    if (llvm::none_of(op->getOperands(),
-                      [&](Value operand) { return active.contains(operand); }))
+    if (llvm::none_of(getReads(op),
+                      [&](Value value) { return active.contains(value); }))
       continue;
     for (Value result : op->getResults())
       if (isa<FloatType>(getElementTypeOrSelf(result.getType())))
@@ -87,7 +94,15 @@ LogicalResult mlir::moe::buildReverse(OpBuilder &builder,
     for (auto [i, operand] : llvm::enumerate(op->getOperands()))
       if (active.contains(operand))
         wanted.set(i);
-    if (wanted.none() || llvm::none_of(given, [](Value v) { return bool(v); }))
+    if (llvm::none_of(given, [](Value v) { return bool(v); }))
+      continue;
+    for (Value value : getReads(op))
+      if (active.contains(value) &&
+          !llvm::is_contained(op->getOperands(), value))
+        return op->emitOpError()
+               << "reads a value from outside its region through which a "
+                  "gradient that is asked for passes; make it an operand";
+    if (wanted.none())
       continue;
     auto differentiable = dyn_cast<MoeDifferentiableOpInterface>(op);
     if (!differentiable)

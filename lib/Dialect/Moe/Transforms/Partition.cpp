@@ -167,7 +167,7 @@ DenseSet<Operation *> findNeeded(Block *block, ArrayRef<Value> outputs) {
       needed.insert(op);
   for (Operation &op : llvm::reverse(*block))
     if (needed.contains(&op))
-      for (Value operand : op.getOperands())
+      for (Value operand : getReads(&op))
         if (Operation *producer = operand.getDefiningOp())
           needed.insert(producer);
   return needed;
@@ -200,7 +200,7 @@ SmallVector<Value> findCut(const Joint &joint, const Weights &weights,
   for (Operation &op : joint.block->without_terminator()) {
     if (joint.late.contains(&op)) {
       if (needed.contains(&op))
-        for (Value operand : op.getOperands())
+        for (Value operand : getReads(&op))
           sinkAt(operand);
       continue;
     }
@@ -212,7 +212,7 @@ SmallVector<Value> findCut(const Joint &joint, const Weights &weights,
         graph.addEdge(source, entry[result], MinimumCut::kInfinite);
         continue;
       }
-      for (Value operand : op.getOperands())
+      for (Value operand : getReads(&op))
         if (entry.contains(operand))
           graph.addEdge(entry[operand] + 1, entry[result],
                         MinimumCut::kInfinite);
@@ -343,19 +343,18 @@ public:
     Block &block = from.getBody().front();
     for (Operation &op : llvm::reverse(block))
       if (needed.contains(&op))
-        for (Value operand : op.getOperands())
+        for (Value operand : getReads(&op))
           need(operand);
     for (Operation &op : block) {
       if (!needed.contains(&op))
         continue;
-      Operation *clone = b.clone(op);
-      for (OpOperand &operand : clone->getOpOperands())
-        operand.set(map.lookup(operand.get()));
       // A multi-result op may be needed for one result while another crossed.
-      for (auto [old, fresh] :
-           llvm::zip_equal(op.getResults(), clone->getResults()))
-        if (!map.contains(old))
-          map.map(old, fresh);
+      SmallVector<Value> crossed = llvm::map_to_vector(
+          op.getResults(), [&](Value v) { return map.lookupOrNull(v); });
+      b.clone(op, map);
+      for (auto [result, value] : llvm::zip_equal(op.getResults(), crossed))
+        if (value)
+          map.map(result, value);
     }
     SmallVector<Value> results;
     for (const Port &port : outputs) {
@@ -484,7 +483,7 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       joint.lateArguments.insert(argument);
     DenseSet<Value> tainted = joint.lateArguments;
     for (Operation &op : block.without_terminator())
-      if (llvm::any_of(op.getOperands(),
+      if (llvm::any_of(getReads(&op),
                        [&](Value v) { return tainted.contains(v); })) {
         joint.late.insert(&op);
         tainted.insert(op.result_begin(), op.result_end());

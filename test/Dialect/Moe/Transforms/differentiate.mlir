@@ -120,3 +120,18 @@ func.func @call(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
 func.func @inout(%x: tensor<4xf32> {moe.inout}, %y: tensor<4xf32>) -> (tensor<4xf32> {moe.inout}) {
   return %y : tensor<4xf32>
 }
+
+// -----
+
+#map = affine_map<(d0) -> (d0)>
+func.func @captured(%x: tensor<4xf32>, %s: tensor<f32>) -> tensor<4xf32> {
+  %v = tensor.extract %s[] : tensor<f32>
+  // expected-error @below {{'linalg.generic' op reads a value from outside its region through which a gradient that is asked for passes; make it an operand}}
+  %z = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel"]}
+      ins(%x : tensor<4xf32>) outs(%x : tensor<4xf32>) {
+  ^bb0(%a: f32, %b: f32):
+    %m = arith.mulf %a, %v : f32
+    linalg.yield %m : f32
+  } -> tensor<4xf32>
+  return %z : tensor<4xf32>
+}

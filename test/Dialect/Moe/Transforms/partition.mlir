@@ -76,3 +76,27 @@ func.func @forward(%x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", 4]},
       : tensor<?x4xf32>, tensor<8x4x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
   return %h : tensor<?x4xf32>
 }
+
+// -----
+
+// A region reads a scalar from outside; both sides take it from the argument.
+// CHECK-LABEL: func.func @captured_forward(
+// CHECK:         %[[S:.*]] = tensor.extract
+// CHECK:         linalg.generic
+// CHECK:           arith.mulf %{{.*}}, %[[S]]
+// CHECK-LABEL: func.func @captured_backward(
+// CHECK-SAME:    %{{.*}}: tensor<f32> {moe.name = "arg2"})
+// CHECK:         %[[T:.*]] = tensor.extract
+// CHECK:         linalg.generic
+// CHECK:           arith.mulf %{{.*}}, %[[T]]
+#map = affine_map<(d0) -> (d0)>
+func.func @captured(%x: tensor<4xf32>, %y: tensor<4xf32>, %s: tensor<f32>) -> tensor<4xf32> {
+  %v = tensor.extract %s[] : tensor<f32>
+  %z = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel"]}
+      ins(%x : tensor<4xf32>) outs(%y : tensor<4xf32>) {
+  ^bb0(%a: f32, %b: f32):
+    %m = arith.mulf %a, %v : f32
+    linalg.yield %m : f32
+  } -> tensor<4xf32>
+  return %z : tensor<4xf32>
+}

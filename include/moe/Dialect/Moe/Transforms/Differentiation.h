@@ -8,6 +8,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/SmallBitVector.h"
 
 #include <optional>
@@ -24,6 +25,9 @@ std::string argumentName(func::FuncOp function, unsigned i);
 std::string resultName(func::FuncOp function, unsigned i);
 /// The argument of that name, or of that number.
 std::optional<unsigned> findArgument(func::FuncOp function, StringRef name);
+
+/// What an op reads: its operands, and what its regions take from outside.
+llvm::SetVector<Value> getReads(Operation *op);
 
 /// Cotangents of values, summed where paths meet. Values without an entry have
 /// cotangent zero.
