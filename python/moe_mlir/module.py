@@ -76,10 +76,13 @@ class Entry:
             total += -(-size // self._align) * self._align
         return total
 
+    def _symbols(self, arrays: Sequence[Any]) -> dict[str, int]:
+        return {name: arrays[i].shape[axis] // factor
+                for name, (factor, i, axis) in self._bindings.items()}
+
     def results(self, *arrays: Any) -> list[tuple[str, list[int]]]:
         """dtype and shape of each result for these arguments, which are not read."""
-        symbols = {name: arrays[i].shape[axis] // factor
-                   for name, (factor, i, axis) in self._bindings.items()}
+        symbols = self._symbols(arrays)
         return [(o["dtype"], [dim(symbols) for dim in dims])
                 for o, dims in zip(self.outputs, self._output_dims)]
 
@@ -107,8 +110,7 @@ class Entry:
         self._refuse_lost_gradients(arrays)
         like = next((a for a in arrays if _arrays.is_torch(a)), arrays[0] if arrays else None)
         try:
-            symbols = {name: arrays[i].shape[axis] // factor
-                       for name, (factor, i, axis) in self._bindings.items()}
+            symbols = self._symbols(arrays)
         except IndexError:
             self._check_shapes(arrays)
             raise
@@ -162,8 +164,8 @@ class Entry:
         for index, array in enumerate(arrays):
             if _arrays.is_torch(array) and array.requires_grad:
                 raise ArgumentError(
-                    f"{self._names[first + index]} of {self.name} requires grad and {self.name} has no gradient here; call it "
-                    "under torch.no_grad(), or detach() the tensor")
+                    f"{self._names[first + index]} of {self.name} requires grad and {self.name} has no gradient "
+                    "here; use moe_mlir.torch.Operator, call it under torch.no_grad(), or detach() the tensor")
 
 
 class _Packed:

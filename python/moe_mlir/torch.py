@@ -41,7 +41,7 @@ __all__ = ["MoE", "Operator"]
 # operator, rather than torch.library.register_autograd, costs half in eager
 # mode and is not held by the caches of torch.compile when a layer changes.
 _ENTRIES: dict[int, Entry] = {}
-_OPERATORS: weakref.WeakValueDictionary[int, Operator] = weakref.WeakValueDictionary()
+_OPERATORS: weakref.WeakValueDictionary[str, Operator] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 _library = torch.library.Library("moe_mlir", "DEF")
 _library.define("run(int entry, Tensor[] inputs) -> Tensor[]")
@@ -146,8 +146,8 @@ class Operator:
         self._text = functions[self.entry][1] if functions else source
         self._target, self._options = target, options
         self._programs: dict[tuple[int, ...], _Program] = {}
-        self._number = next(_numbers)
-        _OPERATORS[self._number] = self
+        self._key = str(next(_numbers))
+        _OPERATORS[self._key] = self
 
     def __repr__(self) -> str:
         return f"<moe_mlir.torch.Operator {self.entry}>"
@@ -176,7 +176,7 @@ class Operator:
         wrt = ()
         if torch.is_grad_enabled():
             wrt = tuple(i for i, a in enumerate(arguments) if a.requires_grad)
-        program = _program(self._number, wrt)
+        program = _program(self._key, wrt)
         if wrt:
             results = _Differentiable.apply(program, *arguments)
         else:
@@ -195,7 +195,7 @@ class Operator:
 
 # While torch.compile traces a call, the layer is compiled, not traced.
 @torch.compiler.assume_constant_result
-def _program(operator: int, wrt: tuple[int, ...]) -> _Program:
+def _program(operator: str, wrt: tuple[int, ...]) -> _Program:
     return _OPERATORS[operator].program(wrt)
 
 
