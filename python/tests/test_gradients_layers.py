@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from gradients import check, differentiate, gradients_of, passes
-from oracle import equal, interpret, random, run, shapes
+from oracle import equal, interpret, random, shapes
 from test_gradients_ops import combine, linear, t
 
 SIMPLIFY = "func.func(moe-simplify-gradients),canonicalize,cse"
@@ -250,17 +250,22 @@ func.func @f(%x: {t("?", d)}, %wr: {t(d, e)}, %w1: {t(e, n, d)}, %w2: {t(e, d, n
 
 
 @shapes()
-def test_compiled_forward_and_backward(slots):
-    """The CPU's f_forward and f_backward, in float32, agree with float64."""
-    text = gated_mlp(slots.type, slots.k, slots.experts, 5, 3, "f32", bias=True)
-    split = passes(differentiate(text, "f", [1, 2, 3, 4, 5, 6]), f"{SIMPLIFY},moe-partition")
-    arguments = [a.requires_grad_() if a.dtype == torch.float64 else a for a in layer_arguments(slots, 5, 3)]
-    result = gated_mlp_reference(slots, True)(*arguments)
-    cotangent = random(*result.shape, seed=9)
-    expected = gradients_of([result], arguments[1:], [cotangent])
-    narrow = [a.detach().float() if a.dtype == torch.float64 else a for a in arguments]
-    outs = run(split, *narrow, entry="f_forward", flags=())
-    kept = [narrow[i] if kind == "argument" else outs[i] for kind, i, _ in residuals_of(split, "f_backward")]
-    gradients = run(split, cotangent.float(), *kept, entry="f_backward", flags=())
-    for got, want in zip([outs[0], *gradients], [result, *expected], strict=True):
-        equal(got, want.detach().float(), 2e-5)
+@pytest.mark.parametrize("policy", ["save-all", "recompute-elementwise", "recompute-all"])
+def test_weights_later(slots, policy):
+    """backward_input and then backward_weight give what backward gives."""
+    text = gated_mlp(slots.type, slots.k, slots.experts, 4, 3, bias=True)
+    joint = differentiate(text, "f", [1, 2, 3, 4, 5, 6])
+    split = passes(joint, f"{SIMPLIFY},moe-partition{{policy={policy} split-weights=2,3,5,6}}")
+    arguments = layer_arguments(slots, 4, 3)
+    cotangent = random(slots.tokens, 4, seed=9)
+    outs, expected = run_partitioned(split, arguments, [cotangent])
+    kept = [arguments[i] if kind == "argument" else outs[i] for kind, i, _ in residuals_of(split, "f_backward_input")]
+    first = interpret(split, cotangent, *kept, entry="f_backward_input")
+    inputs = [cotangent, *kept]
+    carried = [inputs[i] if kind == "argument" else first[i] for kind, i, _ in residuals_of(split, "f_backward_weight")]
+    later = interpret(split, *carried, entry="f_backward_weight")
+    actual = {0: first[0], 3: first[1], 1: later[0], 2: later[1], 4: later[2], 5: later[3]}
+    for n, want in enumerate(expected):
+        equal(actual[n], want, 1e-12)
+    # What it carries is no product of its own: those of weights come later.
+    assert "moe.weight_grad" not in split.split("@f_backward_input(")[1].split("func.func")[0]
