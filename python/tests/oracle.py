@@ -211,13 +211,14 @@ def shapes(name="slots", of=SHAPES):
     )
 
 
-def on_fewer_shapes(module):
-    """The tests of a module by name, those over `shapes()` on four of them: ragged, empty experts,
-    sentinels, no tokens."""
+def on_fewer_shapes(module, more=()):
+    """The tests of a module by name, those over `shapes()` on four of them (ragged, empty experts,
+    sentinels, no tokens) and on `more`."""
     import pytest
 
     few = [shape for shape in SHAPES if shape[:2] in (("distinct", 7), ("empty", 9), ("sentinels", 8), ("random", 0))]
     assert len(few) == 4
+    few += more
     tests = {}
     for name, test in vars(module).items():
         if not name.startswith("test_"):

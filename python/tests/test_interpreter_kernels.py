@@ -33,27 +33,31 @@ def partials(rows):
 
 
 @shapes()
-@pytest.mark.parametrize("width", [1, 130])
-def test_grouped_matmul(slots, width):
+@pytest.mark.parametrize(
+    "width, depth, second, columns",
+    [(1, 3, 2, "interleave"), (130, 3, 2, "concat"), (70, 41, 33, "interleave")],
+)
+def test_grouped_matmul(slots, width, depth, second, columns):
     """Two pairs, two accumulator columns, operands in three orders, all kinds of outs."""
     e, n = slots.experts, 2 * width
-    x, z = random(slots.tokens, 3), slots.poison(random(slots.slots, 2), "grouped")
-    w, v = random(e, n, 3), random(e, 2, n)
+    x, z = random(slots.tokens, depth), slots.poison(random(slots.slots, second), "grouped")
+    w, v = random(e, n, depth), random(e, second, n)
     bias, gates = random(e, width), random(slots.tokens, slots.k)
     t, s = "tensor<?x?xf64>", f"tensor<?x{slots.k}xf64>"
     rows, sums, parts = f"tensor<?x{width}xf64>", s, f"tensor<?x{-(-width // SEGMENT)}xf64>"
     init = {r: random(slots.slots, c) for r, c in (("y", width), ("u", width), ("p", -(-width // SEGMENT)))}
     init["q"] = random(slots.tokens, slots.k)
     outs = [("y", rows), ("u", rows), ("p", parts), ("q", sums)]
-    arguments = [("x", "tensor<?x3xf64>"), ("z", "tensor<?x2xf64>"), ("w", type_of(w)), ("v", type_of(v))]
+    xs, zs = type_of(x, [0]), type_of(z, [0])
+    arguments = [("x", xs), ("z", zs), ("w", type_of(w)), ("v", type_of(v))]
     arguments += [("b", type_of(bias)), ("g", s)] + [(f"{n}0", t) for n, t in outs]
     text = function(
         slots,
         arguments,
         f"""%y, %u, %p, %q = moe.grouped_matmul by %a : {slots.type}
-      pairs(%x from token, %w out_in : tensor<?x3xf64>, {type_of(w)},
-            %z from grouped, %v in_out : tensor<?x2xf64>, {type_of(v)})
-      columns <interleave 2>
+      pairs(%x from token, %w out_in : {xs}, {type_of(w)},
+            %z from grouped, %v in_out : {zs}, {type_of(v)})
+      columns <{columns} 2>
       ins(%b : {type_of(bias)} expert, %g : {s} scalar slot)
       outs(%y0 : {rows} rows grouped, %u0 : {rows} rows slot, %p0 : {parts} partials grouped, %q0 : {sums} sum slot) {{
     ^bb0(%c0: f64, %c1: f64, %bias: f64, %gate: f64):
@@ -67,11 +71,39 @@ def test_grouped_matmul(slots, width):
     expert = slots.expert.clamp(max=e - 1)
     sums = torch.einsum("si,soi->so", slots.by_slot(x, "token"), w[expert])
     sums = sums + torch.einsum("si,sio->so", slots.by_slot(z, "grouped"), v[expert])
-    first, second = sums[:, 0::2] + bias[expert], sums[:, 1::2]
+    first, second = (sums[:, 0::2], sums[:, 1::2]) if columns == "interleave" else sums.split(width, 1)
+    first = first + bias[expert]
     equal(y, slots.in_order(first * gates.reshape(-1, 1), "grouped"))
     equal(u, slots.in_order(second, "slot"))
     equal(p, slots.in_order(partials(first), "grouped"))
     equal(q, slots.in_order(second.sum(1), "slot").reshape(slots.tokens, slots.k))
+
+
+@shapes()
+@pytest.mark.parametrize("source, width, depth", [("token", 5, 7), ("slot", 70, 33), ("grouped", 70, 33)])
+def test_grouped_matmul_of_one_pair(slots, source, width, depth):
+    """A GLU as `up` has it: H and A, the accumulator's columns as they lie in H."""
+    x = slots.poison(random(slots.count(source), depth), source)
+    w = random(slots.experts, 2 * width, depth)
+    h, a = random(slots.slots, 2 * width), random(slots.slots, width)
+    hs, rows = f"tensor<?x{2 * width}xf64>", f"tensor<?x{width}xf64>"
+    text = function(
+        slots,
+        [("x", type_of(x, [0])), ("w", type_of(w)), ("h0", hs), ("a0", rows)],
+        f"""%h, %y = moe.grouped_matmul by %a : {slots.type}
+      pairs(%x from {source}, %w out_in : {type_of(x, [0])}, {type_of(w)}) columns <concat 2>
+      ins() outs(%h0 : {hs} rows grouped concat 2, %a0 : {rows} rows grouped) {{
+    ^bb0(%g: f64, %u: f64):
+    %t = math.tanh %g : f64
+    %m = arith.mulf %t, %u : f64
+    moe.yield %g, %u, %m : f64, f64, f64
+  }}""",
+        [("h", hs), ("y", rows)],
+    )
+    h, y = interpret(text, slots.ids, x, w, h, a)
+    rows = torch.einsum("si,soi->so", slots.by_slot(x, source), w[slots.expert.clamp(max=slots.experts - 1)])
+    equal(h, slots.in_order(rows, "grouped"))
+    equal(y, slots.in_order(rows[:, :width].tanh() * rows[:, width:], "grouped"))
 
 
 @shapes()

@@ -15,6 +15,9 @@ using namespace mlir::moe;
 
 /// Most rows of a task: what makes packing cheap against the product.
 constexpr int64_t kRows = 384;
+/// Rows for which weights are used as they come, and those that share one
+/// reading of them.
+constexpr int64_t kFewRows = 8, kStreamRows = 4;
 /// Bytes of a packed panel: half of a common second-level cache.
 constexpr int64_t kPanelBytes = 256 * 1024;
 
@@ -43,8 +46,11 @@ public:
 private:
   void task(Value expert, Value first, Value last, Value part);
   void accumulate(Value sub);
+  void stream(Value sub);
+  void panelProducts(Value sub);
   void pass(Value sub, ArrayRef<Slice> slices, bool fresh);
   void pack(Value sub, const Slice &slice, Value panelRow);
+  Value weightRow(const Pair &pair, Value sub, Value v, int64_t lane);
   void epilogue(Value sub);
   void foldSums(Value sub);
 
@@ -161,6 +167,66 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
 
 /// acc = the rows times the panel's weights, over all pairs.
 void Matmul::accumulate(Value sub) {
+  if (llvm::any_of(pairs, [](const Pair &pair) {
+        return pair.layout == WeightLayout::InOut;
+      }))
+    return panelProducts(sub);
+  b.when(
+      b.less(b.index(kFewRows), count), [&] { panelProducts(sub); },
+      [&] { stream(sub); });
+}
+
+/// For few rows: 16 x 16 weights are transposed in registers and used at once,
+/// so that the speed is that of reading them. Sums are as with a panel: k
+/// ascending.
+void Matmul::stream(Value sub) {
+  Value zero = b.index(0);
+  b.loop(zero, b.index(tile.vectors), 1, [&](Value v) {
+    b.loop(zero, count, kStreamRows, [&](Value firstOfTile) {
+      SmallVector<Row> rows;
+      Value last = b.sub(count, b.index(1));
+      for (int64_t i = 0; i < kStreamRows; ++i) {
+        Value at = b.minimum(b.add(firstOfTile, i), last);
+        rows.push_back(b.groupedRow(tables, b.add(firstRow, at), expert));
+      }
+      Values sum(kStreamRows, b.zeros(kind.compute));
+      for (const Pair &pair : pairs) {
+        Values weightRows;
+        for (int64_t lane = 0; lane < kLanes; ++lane)
+          weightRows.push_back(weightRow(pair, sub, v, lane));
+        auto block = [&](Value k, int64_t present, Values sum) {
+          Values columns =
+              transposeWeights(b, kind, pair.weights, weightRows, k, present);
+          for (auto [step, column] : llvm::enumerate(columns))
+            for (int64_t i = 0; i < kStreamRows; ++i) {
+              Value row = b.rowIndex(pair.order, rows[i]);
+              Value at = b.add(k, step * kind.step());
+              bool single = int64_t(step * 2 + 1) == present;
+              Value a = kind.pairs
+                            ? broadcastPair(b, pair.lhs, row, at, single)
+                            : b.splat(b.widen(b.load(pair.lhs, {row, at}),
+                                              kind.compute));
+              sum[i] = multiplyPanel(b, kind, a, column, sum[i]);
+            }
+          return sum;
+        };
+        int64_t width = kLanes * kind.step(), tail = pair.depth % width;
+        sum = b.carry(zero, b.index(pair.depth - tail), width, sum,
+                      [&](Value k, ValueRange sum) {
+                        return block(k, width, Values(sum));
+                      });
+        if (tail)
+          sum = block(b.index(pair.depth - tail), tail, sum);
+      }
+      for (int64_t i = 0; i < kStreamRows; ++i)
+        b.storeVector(sum[i], acc, b.add(firstOfTile, i), b.mul(v, kLanes),
+                      kLanes);
+    });
+  });
+}
+
+/// With weights that are packed first, for many rows.
+void Matmul::panelProducts(Value sub) {
   int64_t steps = 0;
   for (const Pair &pair : pairs)
     steps += llvm::divideCeil(pair.depth, kind.step());
@@ -260,23 +326,29 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh) {
   });
 }
 
+/// The row of (E * out, in) whose product is lane `lane` of accumulator vector
+/// v.
+Value Matmul::weightRow(const Pair &pair, Value sub, Value v, int64_t lane) {
+  int64_t blocks = blocksPerValue(), width = region.width;
+  Value column = b.add(b.mul(sub, panelColumns()),
+                       b.add(b.mul(b.rem(v, blocks), kLanes), lane));
+  // Past the last column the last one is repeated; nobody reads it.
+  if (width % panelColumns())
+    column = b.minimum(column, b.index(width - 1));
+  Value value = b.div(v, blocks);
+  Value row = layout == ColumnLayout::Interleave
+                  ? b.add(b.mul(column, values), value)
+                  : b.add(b.mul(value, width), column);
+  return b.add(b.mul(expert, pair.outs), row);
+}
+
 void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
   const Pair &pair = *slice.pair;
-  int64_t blocks = blocksPerValue(), width = region.width;
-  bool ragged = width % panelColumns();
+  int64_t width = region.width;
   Value firstColumn = b.mul(sub, panelColumns());
   if (pair.layout == WeightLayout::OutIn) {
     auto rowOf = [&](Value v, int64_t lane) {
-      Value column =
-          b.add(firstColumn, b.add(b.mul(b.rem(v, blocks), kLanes), lane));
-      // Past the last column the last one is repeated; nobody reads it.
-      if (ragged)
-        column = b.minimum(column, b.index(width - 1));
-      Value value = b.div(v, blocks);
-      Value row = layout == ColumnLayout::Interleave
-                      ? b.add(b.mul(column, values), value)
-                      : b.add(b.mul(value, width), column);
-      return b.add(b.mul(expert, pair.outs), row);
+      return weightRow(pair, sub, v, lane);
     };
     packRows(b, kind, pair.weights, rowOf, slice.first, slice.depth,
              tile.vectors, panel, panelRow);

@@ -70,6 +70,13 @@ Value mlir::moe::broadcastPair(KernelEmitter &b, Value rows, Value row,
              vector::ExtractOp::create(b, word, int64_t(0)).getResult()));
 }
 
+Value mlir::moe::multiplyPanel(KernelEmitter &b, ProductKind kind, Value a,
+                               Value column, Value acc) {
+  if (!kind.pairs)
+    return b.multiplyAdd(a, column, acc);
+  return x86vector::DotBF16Op::create(b, acc.getType(), acc, a, column);
+}
+
 void mlir::moe::emitTile(KernelEmitter &b, Tile tile, ProductKind kind,
                          Value acc, Value row, bool fresh,
                          ArrayRef<Product> products) {
@@ -85,12 +92,8 @@ void mlir::moe::emitTile(KernelEmitter &b, Tile tile, ProductKind kind,
     for (int64_t i = 0; i < tile.rows; ++i) {
       Value element = a(i);
       for (int64_t v = 0; v < tile.vectors; ++v) {
-        Value old = sum[i * tile.vectors + v];
-        next.push_back(kind.pairs
-                           ? x86vector::DotBF16Op::create(b, old.getType(), old,
-                                                          element, columns[v])
-                                 .getResult()
-                           : b.multiplyAdd(element, columns[v], old));
+        next.push_back(multiplyPanel(b, kind, element, columns[v],
+                                     sum[i * tile.vectors + v]));
       }
     }
     return next;
@@ -157,6 +160,40 @@ Values mlir::moe::transpose(KernelEmitter &b, ValueRange rows) {
   return out;
 }
 
+Values mlir::moe::transposeWeights(KernelEmitter &b, ProductKind kind,
+                                   Value weights, ValueRange rows, Value k,
+                                   int64_t present) {
+  int64_t width = kLanes * kind.step();
+  auto type = b.vectorOf(kind.element, width);
+  Values values;
+  for (Value row : rows) {
+    Values at = {row, k};
+    Value value;
+    // Most often the next block is that of the next rows. To the second level:
+    // rows of a power of two share few lines of the first.
+    if (present == width)
+      memref::PrefetchOp::create(b, weights, ValueRange{b.add(row, kLanes), k},
+                                 /*isWrite=*/false, /*localityHint=*/2,
+                                 /*isDataCache=*/true);
+    if (present == width) {
+      value = vector::LoadOp::create(b, type, weights, at);
+    } else {
+      Value mask = vector::ConstantMaskOp::create(
+          b, b.vectorOf(b.getI1Type(), width), present);
+      value = vector::MaskedLoadOp::create(b, type, weights, at, mask,
+                                           b.constant(type, 0.0));
+    }
+    values.push_back(kind.pairs ? asWords(b, value)
+                                : b.widen(value, kind.compute));
+  }
+  values = transpose(b, values);
+  values.resize(llvm::divideCeil(present, kind.step()));
+  if (kind.pairs)
+    for (Value &value : values)
+      value = asPairs(b, value);
+  return values;
+}
+
 void mlir::moe::packRows(KernelEmitter &b, ProductKind kind, Value weights,
                          function_ref<Value(Value, int64_t)> rowOf, Value first,
                          int64_t depth, int64_t vectors, Value panel,
@@ -164,25 +201,10 @@ void mlir::moe::packRows(KernelEmitter &b, ProductKind kind, Value weights,
   int64_t step = kind.step(), width = kLanes * step;
   auto block = [&](ArrayRef<Value> rows, Value k, Value to, Value column,
                    int64_t present) {
-    Values values;
-    auto type = b.vectorOf(kind.element, width);
-    for (Value row : rows) {
-      Values at = {row, k};
-      Value value;
-      if (present == width) {
-        value = vector::LoadOp::create(b, type, weights, at);
-      } else {
-        Value mask = vector::ConstantMaskOp::create(
-            b, b.vectorOf(b.getI1Type(), width), present);
-        value = vector::MaskedLoadOp::create(b, type, weights, at, mask,
-                                             b.constant(type, 0.0));
-      }
-      values.push_back(kind.pairs ? asWords(b, value)
-                                  : b.widen(value, kind.compute));
-    }
-    Values columns = transpose(b, values);
-    for (int64_t i = 0; i * step < present; ++i)
-      b.storeVector(columns[i], panel, b.add(to, i), column, kLanes);
+    Values columns = transposeWeights(b, kind, weights, rows, k, present);
+    for (auto [i, values] : llvm::enumerate(columns))
+      b.storeVector(kind.pairs ? asWords(b, values) : values, panel,
+                    b.add(to, i), column, kLanes);
   };
   int64_t tail = depth % width;
   b.loop(b.index(0), b.index(vectors), 1, [&](Value v) {

@@ -49,8 +49,17 @@ Value broadcastElement(KernelEmitter &b, ProductKind kind, Value element);
 Value broadcastPair(KernelEmitter &b, Value rows, Value row, Value column,
                     bool single);
 
+/// Acc += a * column, elementwise, or over the pairs of both.
+Value multiplyPanel(KernelEmitter &b, ProductKind kind, Value a, Value column,
+                    Value acc);
+
 /// 16 rows of 16 to 16 columns.
 Values transpose(KernelEmitter &b, ValueRange rows);
+
+/// 16 rows of weights (out, in), `present` <= 16 * step elements from column k
+/// on, as panel rows: one vector of 16 rows for each step; zeros past the end.
+Values transposeWeights(KernelEmitter &b, ProductKind kind, Value weights,
+                        ValueRange rows, Value k, int64_t present);
 
 /// panel[panelRow + k][16 v + lane] = weights[rowOf(v, lane)][first + k] for k
 /// < depth: rows of (out, in) become columns.

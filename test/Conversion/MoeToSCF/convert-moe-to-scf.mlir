@@ -28,13 +28,20 @@ func.func @sort_counts(%n: memref<8xi64>, %o: memref<?xi32>, %p: memref<?xi32>,
 
 // -----
 
-// The micro-kernel: six rows by four vectors of 16 columns.
+// The micro-kernel: six rows by four vectors of 16 columns. For few rows: 16 by
+// 16 weights, transposed in registers, for four rows.
 // CHECK-LABEL: func @matmul
 // CHECK:       scf.parallel
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<32x64xf32>
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<384x64xf32>
 // CHECK:       %{{.*}}:24 = scf.for
 // CHECK-COUNT-24: vector.fma
+// CHECK-NOT:   vector.fma
+// CHECK:       } else {
+// CHECK:       %{{.*}}:4 = scf.for
+// CHECK:       memref.prefetch
+// CHECK:       vector.shuffle
+// CHECK-COUNT-64: vector.fma
 // CHECK-NOT:   vector.fma
 // CHECK:       arith.truncf %{{.*}} : vector<16xf32> to vector<16xbf16>
 // CHECK:       vector.store

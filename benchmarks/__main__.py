@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m benchmarks [parallel_linear ...] [--seconds=6] [--threads=2] [--out=FILE.json]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+
+import torch
+
+from . import machine, parallel_linear
+
+BENCHMARKS = {"parallel_linear": parallel_linear.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compiled layers against torch.")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("--seconds", type=float, default=6, help="of measuring each line")
+    parser.add_argument("--threads", type=int, default=2, help="of torch, which compiled code shares")
+    parser.add_argument("--out", type=pathlib.Path, help="a JSON file for the results")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(options.threads)
+    results: dict[str, object] = {"machine": machine.describe()}
+    print(json.dumps(results["machine"]))
+    for name in options.names or BENCHMARKS:
+        results[name] = BENCHMARKS[name](options.seconds)
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
