@@ -26,7 +26,7 @@ llvm.add_tool_substitutions(
 llvm.add_tool_substitutions(
     [
         ToolSubst(tool, unresolved="ignore")
-        for tool in ("moe-opt", "moe-run", "moe-compile", "moe-reduce", "moe-lsp-server")
+        for tool in ("moe-opt", "moe-run", "moe-compile", "moe-reduce", "moe-lsp-server", "moe-fuzz")
     ],
     [config.moe_tools_dir],
 )

@@ -66,6 +66,11 @@ llvm::StringMap<void *> makeTable() {
   MOE_MATH1(trunc)
   MOE_MATH1(fabs)
 #undef MOE_MATH1
+  // What LLVM makes of a sine and a cosine of one number.
+  table["sincosf"] =
+      address(static_cast<void (*)(float, float *, float *)>(&sincosf));
+  table["sincos"] =
+      address(static_cast<void (*)(double, double *, double *)>(&sincos));
   table["roundevenf"] = address(&moeRoundEvenF);
   table["roundeven"] = address(&moeRoundEven);
 #define MOE_MATH2(name)                                                        \

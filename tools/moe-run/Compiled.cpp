@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "Compiled.h"
 
+#include "Arguments.h"
+
 #include "moe/Runtime/Call.h"
 #include "moe/Runtime/Module.h"
 
@@ -87,21 +89,20 @@ static void benchmarkCall(const ::moe::Module &module, StringRef entry,
       times.back());
 }
 
-llvm::Expected<std::vector<NDArray>>
-mlir::moe::run::runCompiled(::moe::CompilerInvocation invocation,
-                            const Entry &entry, ArrayRef<NDArray> arguments,
-                            unsigned benchmark) {
+llvm::Expected<std::shared_ptr<::moe::Module>>
+mlir::moe::run::compileAndLoad(::moe::CompilerInvocation invocation) {
   std::string bytes;
   llvm::raw_string_ostream os(bytes);
   if (failed(::moe::compile(std::move(invocation), os)))
     return makeError("the module was not compiled");
-  llvm::Expected<std::shared_ptr<::moe::Module>> module =
-      ::moe::Module::load(bytes, "the compiled module");
-  if (!module)
-    return module.takeError();
-  func::FuncOp function = entry.function;
+  return ::moe::Module::load(bytes, "the compiled module");
+}
+
+llvm::Expected<std::vector<NDArray>>
+mlir::moe::run::callCompiled(const ::moe::Module &module, func::FuncOp function,
+                             ArrayRef<NDArray> arguments, unsigned benchmark) {
   StringRef name = function.getName();
-  llvm::Expected<const ::moe::EntrySpec *> spec = (*module)->entry(name);
+  llvm::Expected<const ::moe::EntrySpec *> spec = module.entry(name);
   if (!spec)
     return spec.takeError();
 
@@ -133,7 +134,7 @@ mlir::moe::run::runCompiled(::moe::CompilerInvocation invocation,
     return workspace.takeError();
   call.add({kDLInt, 8, 1}, {int64_t(*workspace)}, *workspace);
 
-  if (llvm::Error error = (*module)->invoke(name, call.tensors, nullptr))
+  if (llvm::Error error = module.invoke(name, call.tensors, nullptr))
     return std::move(error);
   std::vector<NDArray> results(function.getNumResults());
   auto take = [&](unsigned result, const DLTensor *tensor) {
@@ -147,6 +148,6 @@ mlir::moe::run::runCompiled(::moe::CompilerInvocation invocation,
   for (auto [i, result] : llvm::enumerate(order.outputResults))
     take(result, call.tensors[firstOutput + i]);
   if (benchmark)
-    benchmarkCall(**module, name, call, benchmark);
+    benchmarkCall(module, name, call, benchmark);
   return results;
 }

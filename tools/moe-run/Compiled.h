@@ -5,18 +5,28 @@
 #ifndef MOE_TOOLS_MOE_RUN_COMPILED_H
 #define MOE_TOOLS_MOE_RUN_COMPILED_H
 
-#include "Arguments.h"
-
 #include "moe/ExecutionEngine/Compiler.h"
+#include "moe/Interpreter/NDArray.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace moe {
+class Module;
+}
 
 namespace mlir::moe::run {
 
-/// Compiles `invocation` and calls the entry on `arguments`. Outputs and
-/// workspace hold NaN before the call: what is not written shows. The call is
-/// then repeated and timed `benchmark` times.
-llvm::Expected<std::vector<NDArray>>
-runCompiled(::moe::CompilerInvocation invocation, const Entry &entry,
-            ArrayRef<NDArray> arguments, unsigned benchmark);
+/// Compiles and loads a module.
+llvm::Expected<std::shared_ptr<::moe::Module>>
+compileAndLoad(::moe::CompilerInvocation invocation);
+
+/// Calls an entry, whose arguments and results are those of `function`.
+/// Outputs and workspace hold NaN before the call: what is not written shows.
+/// The call is then repeated and timed `benchmark` times.
+llvm::Expected<std::vector<NDArray>> callCompiled(const ::moe::Module &module,
+                                                  func::FuncOp function,
+                                                  ArrayRef<NDArray> arguments,
+                                                  unsigned benchmark = 0);
 
 } // namespace mlir::moe::run
 

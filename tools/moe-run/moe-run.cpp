@@ -7,6 +7,7 @@
 
 #include "moe/Interpreter/Interpreter.h"
 #include "moe/Registration/Registration.h"
+#include "moe/Runtime/Module.h"
 
 #include "mlir/Parser/Parser.h"
 #include "mlir/Support/FileUtilities.h"
@@ -167,8 +168,12 @@ int main(int argc, char **argv) {
       return 1;
     results.assign(values->begin(), values->end());
   } else {
+    llvm::Expected<std::shared_ptr<::moe::Module>> compiled =
+        compileAndLoad(makeInvocation(*sources));
+    if (!compiled)
+      return fail(compiled.takeError());
     llvm::Expected<std::vector<NDArray>> values =
-        runCompiled(makeInvocation(*sources), *entry, *arguments, benchmark);
+        callCompiled(**compiled, entry->function, *arguments, benchmark);
     if (!values)
       return fail(values.takeError());
     results = std::move(*values);

@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Builders.h"
@@ -332,6 +333,27 @@ LogicalResult Converter::run() {
   return success();
 }
 
+/// A tensor.empty, and a fill of one, is made anew for each op that writes it.
+/// Where two ops share one, which cse makes of two, elimination of empty
+/// tensors gives the buffer of the first op's result to both; and a table that
+/// an assignment packs is read where bufferization does not see it.
+static void separateInits(Operation *op) {
+  auto ds = dyn_cast<DestinationStyleOpInterface>(op);
+  if (!ds || !ds.hasPureTensorSemantics())
+    return;
+  OpBuilder builder(op);
+  for (OpOperand &init : ds.getDpsInitsMutable()) {
+    Operation *maker = init.get().getDefiningOp();
+    if (!isa_and_present<tensor::EmptyOp, linalg::FillOp>(maker))
+      continue;
+    if (!init.get().hasOneUse()) {
+      maker = builder.clone(*maker);
+      init.set(maker->getResult(0));
+    }
+    separateInits(maker);
+  }
+}
+
 namespace {
 struct MoeToDestinationStylePass
     : public moe::impl::MoeToDestinationStyleBase<MoeToDestinationStylePass> {
@@ -349,6 +371,9 @@ struct MoeToDestinationStylePass
       FailureOr<Dimensions> dims = Dimensions::read(function);
       if (failed(dims) || failed(Converter(function, *dims).run()))
         return signalPassFailure();
+      for (Operation &op :
+           llvm::make_early_inc_range(function.getBody().front()))
+        separateInits(&op);
     }
   }
 };

@@ -155,3 +155,23 @@ func.func @halves(%x: tensor<?xf32>) -> tensor<?xf32> {
   %e = tensor.empty(%h) : tensor<?xf32>
   return %e : tensor<?xf32>
 }
+
+// -----
+
+// Two ops that write one empty tensor, or one fill, get one each.
+// CHECK-LABEL: func.func @own_inits
+// CHECK:         %[[E0:.*]] = tensor.empty()
+// CHECK:         %[[F0:.*]] = linalg.fill {{.*}} outs(%[[E0]]
+// CHECK:         %[[E1:.*]] = tensor.empty()
+// CHECK:         %[[F1:.*]] = linalg.fill {{.*}} outs(%[[E1]]
+// CHECK:         linalg.matmul {{.*}} outs(%[[F1]]
+// CHECK:         linalg.matmul {{.*}} outs(%[[F0]]
+func.func @own_inits(%x: tensor<4x2xf32>, %w: tensor<2x8xf32>, %v: tensor<2x8xf32>)
+    -> (tensor<4x8xf32>, tensor<4x8xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %empty = tensor.empty() : tensor<4x8xf32>
+  %fill = linalg.fill ins(%zero : f32) outs(%empty : tensor<4x8xf32>) -> tensor<4x8xf32>
+  %y = linalg.matmul ins(%x, %w : tensor<4x2xf32>, tensor<2x8xf32>) outs(%fill : tensor<4x8xf32>) -> tensor<4x8xf32>
+  %z = linalg.matmul ins(%x, %v : tensor<4x2xf32>, tensor<2x8xf32>) outs(%fill : tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %y, %z : tensor<4x8xf32>, tensor<4x8xf32>
+}

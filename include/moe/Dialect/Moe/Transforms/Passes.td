@@ -285,6 +285,9 @@ def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp">
     that checking `moe.dims` before a call checks every op. Names that
     contradict the ops are refused, and so is a name that no argument binds.
 
+    Each op that writes a `tensor.empty`, or a `linalg.fill` of one, gets one of
+    its own: one that two ops share would be one buffer to them.
+
     Runs after `moe-form-kernels` and inlining. Bufferize with
     `--eliminate-empty-tensors --one-shot-bufferize=...` as
     `--moe-bufferize` does.
