@@ -6,9 +6,11 @@
 #include "moe/Registration/Registration.h"
 
 #include "moe/Conversion/MoeToSCF/Passes.h"
+#include "moe/Conversion/NVTileToNVVM/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Differentiation.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/NVTile/IR/NVTile.h"
 #include "moe/Pipelines/Pipelines.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
@@ -148,7 +150,7 @@ static void registerUpstreamExtensions(DialectRegistry &registry) {
 }
 
 void ::moe::registerAll(DialectRegistry &registry) {
-  registry.insert<mlir::moe::MoeDialect>();
+  registry.insert<mlir::moe::MoeDialect, mlir::nvtile::NVTileDialect>();
   mlir::moe::registerBufferizableOpInterfaceExternalModels(registry);
   mlir::moe::registerValueBoundsOpInterfaceExternalModels(registry);
   mlir::moe::registerDifferentiationModels(registry);
@@ -192,6 +194,7 @@ void ::moe::registerAllPasses() {
   mlir::moe::registerMoeTransformsPasses();
   mlir::moe::registerMoeTransformsPipelines();
   mlir::moe::registerMoeToSCFPasses();
+  mlir::nvtile::registerNVTileToNVVMPasses();
   registerMoePipelines();
   registerTransformsPasses();
   registerUpstreamConversions();

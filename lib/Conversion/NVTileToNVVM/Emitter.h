@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the patterns of convert-nvtile-to-nvvm write their code with.
+#ifndef MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
+#define MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
+
+#include "moe/Dialect/NVTile/IR/NVTile.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "mlir/Transforms/DialectConversion.h"
+
+namespace mlir::nvtile {
+
+/// The symbol of a kernel's dynamic shared memory.
+constexpr StringRef kSharedMemory = "nvtile_shared";
+/// Where a ring or staging lies in it (bytes), once it is laid out.
+constexpr StringRef kOffsetAttr = "nvtile.offset";
+
+/// A builder of i32 arithmetic, addresses and waits.
+struct Emitter : ImplicitLocOpBuilder {
+  Emitter(Operation *op, ConversionPatternRewriter &rewriter)
+      : ImplicitLocOpBuilder(op->getLoc(), rewriter) {}
+
+  using Values = SmallVector<Value>;
+
+  Value i32(int64_t value) {
+    return arith::ConstantIntOp::create(*this, value, 32);
+  }
+  Value i64(int64_t value) {
+    return arith::ConstantIntOp::create(*this, value, 64);
+  }
+  Value f32(double value) {
+    return arith::ConstantOp::create(*this, getF32FloatAttr(value));
+  }
+  /// Arithmetic on equal types; a number becomes a constant of the other side.
+  template <typename Op>
+  Value op(Value a, Value b) {
+    return Op::create(*this, a, b);
+  }
+  template <typename Op>
+  Value op(Value a, int64_t b) {
+    return Op::create(*this, a,
+                      arith::ConstantIntOp::create(
+                          *this, b, a.getType().getIntOrFloatBitWidth()));
+  }
+  template <typename T>
+  Value add(Value a, T b) {
+    return op<arith::AddIOp>(a, b);
+  }
+  template <typename T>
+  Value sub(Value a, T b) {
+    return op<arith::SubIOp>(a, b);
+  }
+  template <typename T>
+  Value mul(Value a, T b) {
+    return op<arith::MulIOp>(a, b);
+  }
+  template <typename T>
+  Value div(Value a, T b) {
+    return op<arith::DivUIOp>(a, b);
+  }
+  template <typename T>
+  Value rem(Value a, T b) {
+    return op<arith::RemUIOp>(a, b);
+  }
+  template <typename T>
+  Value band(Value a, T b) {
+    return op<arith::AndIOp>(a, b);
+  }
+  template <typename T>
+  Value bor(Value a, T b) {
+    return op<arith::OrIOp>(a, b);
+  }
+  template <typename T>
+  Value bxor(Value a, T b) {
+    return op<arith::XOrIOp>(a, b);
+  }
+  template <typename T>
+  Value shr(Value a, T b) {
+    return op<arith::ShRUIOp>(a, b);
+  }
+  template <typename T>
+  Value minimum(Value a, T b) {
+    return op<arith::MinSIOp>(a, b);
+  }
+  Value compare(arith::CmpIPredicate predicate, Value a, Value b) {
+    return arith::CmpIOp::create(*this, predicate, a, b);
+  }
+  Value compare(arith::CmpIPredicate predicate, Value a, int64_t b) {
+    return compare(predicate, a, i32(b));
+  }
+  template <typename T>
+  Value equal(Value a, T b) {
+    return compare(arith::CmpIPredicate::eq, a, b);
+  }
+  template <typename T>
+  Value less(Value a, T b) {
+    return compare(arith::CmpIPredicate::slt, a, b);
+  }
+  template <typename T>
+  Value atLeast(Value a, T b) {
+    return compare(arith::CmpIPredicate::sge, a, b);
+  }
+  Value widen(Value a) { return arith::ExtSIOp::create(*this, getI64Type(), a); }
+  Value select(Value condition, Value a, Value b) {
+    return arith::SelectOp::create(*this, condition, a, b);
+  }
+
+  /// The thread's number in the block, in its warp, and its warp's number in
+  /// the warpgroup.
+  Value thread() {
+    return NVVM::ThreadIdXOp::create(*this, getI32Type());
+  }
+  Value lane() { return band(thread(), 31); }
+  Value warp() { return band(shr(thread(), 5), 3); }
+
+  void when(Value condition, function_ref<void()> body) {
+    auto branch = scf::IfOp::create(*this, condition, /*withElse=*/false);
+    OpBuilder::InsertionGuard guard(*this);
+    setInsertionPointToStart(branch.thenBlock());
+    body();
+  }
+  void either(Value condition, function_ref<void()> yes,
+              function_ref<void()> no) {
+    auto branch = scf::IfOp::create(*this, condition, /*withElse=*/true);
+    OpBuilder::InsertionGuard guard(*this);
+    setInsertionPointToStart(branch.thenBlock());
+    yes();
+    setInsertionPointToStart(branch.elseBlock());
+    no();
+  }
+
+  /// Bytes further in shared or global memory.
+  Value shared(Value base, Value bytes) {
+    return LLVM::GEPOp::create(*this, sharedPointer(), getI8Type(), base,
+                               ArrayRef<LLVM::GEPArg>{bytes},
+                               LLVM::GEPNoWrapFlags::inbounds);
+  }
+  Value shared(Value base, int64_t bytes) {
+    return bytes ? shared(base, i32(bytes)) : base;
+  }
+  Value global(Value base, Value bytes) {
+    return LLVM::GEPOp::create(*this, globalPointer(), getI8Type(), base,
+                               ArrayRef<LLVM::GEPArg>{bytes},
+                               LLVM::GEPNoWrapFlags::inbounds);
+  }
+  Type sharedPointer() { return LLVM::LLVMPointerType::get(getContext(), 3); }
+  Type globalPointer() { return LLVM::LLVMPointerType::get(getContext(), 1); }
+
+  Value load(Type type, Value address, unsigned alignment) {
+    return LLVM::LoadOp::create(*this, type, address, alignment);
+  }
+  void store(Value value, Value address, unsigned alignment) {
+    LLVM::StoreOp::create(*this, value, address, alignment);
+  }
+  /// Word `index` (i32) of a table.
+  Value word(Value table, Value index) {
+    return load(getI32Type(), global(table, mul(widen(index), 4)), 4);
+  }
+
+  //===--- rings ----------------------------------------------------------===//
+
+  Value stage(RingType ring, Value position) {
+    return rem(position, ring.getStages());
+  }
+  Value phase(RingType ring, Value position) {
+    return band(div(position, ring.getStages()), 1);
+  }
+  /// The barriers of a position.
+  Value full(RingType type, Value ring, Value position) {
+    return shared(ring,
+                  add(mul(stage(type, position), 8), type.getTileBytes()));
+  }
+  Value empty(RingType type, Value ring, Value position) {
+    return shared(ring, add(mul(stage(type, position), 8),
+                            type.getTileBytes() + 8 * type.getStages()));
+  }
+  /// Bytes from the ring's start to tile `tile` of a position.
+  Value tileOffset(RingType type, Value position, unsigned tile) {
+    return add(mul(stage(type, position), type.getStageBytes()),
+               type.getTileOffset(tile));
+  }
+  void wait(Value barrier, Value parity) {
+    NVVM::MBarrierTryWaitParityOp::create(*this, barrier, parity,
+                                          i32(10000000));
+  }
+  void arrive(Value barrier) {
+    NVVM::MBarrierArriveOp::create(*this, Type(), barrier, Value());
+  }
+  /// What this thread wrote to shared memory is seen by wgmma and the copy
+  /// engine.
+  void fence() {
+    NVVM::FenceProxyOp::create(
+        *this, NVVM::ProxyKind::async_shared,
+        NVVM::SharedSpaceAttr::get(getContext(), NVVM::SharedSpace::shared_cta));
+  }
+
+  //===--- fragments ------------------------------------------------------===//
+
+  Values unpack(Value fragment) {
+    Values values;
+    auto type = cast<LLVM::LLVMStructType>(fragment.getType());
+    for (size_t i = 0; i < type.getBody().size(); ++i)
+      values.push_back(LLVM::ExtractValueOp::create(*this, fragment, i));
+    return values;
+  }
+  Value pack(ValueRange values) {
+    SmallVector<Type> types(values.size(), getF32Type());
+    Value fragment = LLVM::UndefOp::create(
+        *this, LLVM::LLVMStructType::getLiteral(getContext(), types));
+    for (auto [i, value] : llvm::enumerate(values))
+      fragment = LLVM::InsertValueOp::create(*this, fragment, value, i);
+    return fragment;
+  }
+};
+
+/// The scalar ops that a nvtile.map may hold: see ScalarMath.cpp.
+bool isScalarMath(Operation *op);
+/// Writes one of them for the values that `mapping` has.
+void emitScalarMath(Operation *op, IRMapping &mapping, Emitter &b);
+
+void populateRingPatterns(const TypeConverter &converter,
+                          RewritePatternSet &patterns);
+void populateFragmentPatterns(const TypeConverter &converter,
+                              RewritePatternSet &patterns);
+
+} // namespace mlir::nvtile
+
+#endif // MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H

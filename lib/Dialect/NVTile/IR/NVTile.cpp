@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `nvtile` dialect, its types, and what its ops demand.
+#include "moe/Dialect/NVTile/IR/NVTile.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::nvtile;
+
+#include "moe/Dialect/NVTile/IR/NVTileDialect.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "moe/Dialect/NVTile/IR/NVTileTypes.cpp.inc"
+#define GET_OP_CLASSES
+#include "moe/Dialect/NVTile/IR/NVTileOps.cpp.inc"
+
+void NVTileDialect::initialize() {
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "moe/Dialect/NVTile/IR/NVTileTypes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "moe/Dialect/NVTile/IR/NVTileOps.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Types
+//===----------------------------------------------------------------------===//
+
+int64_t RingType::getStageBytes() const { return getTileOffset(getRows().size()); }
+
+int64_t RingType::getTileOffset(unsigned i) const {
+  int64_t rows = 0;
+  for (int64_t tile : getRows().take_front(i))
+    rows += tile;
+  return rows * 128;
+}
+
+LogicalResult RingType::verify(function_ref<InFlightDiagnostic()> emitError,
+                               int64_t stages, ArrayRef<int64_t> rows) {
+  if (stages < 2 || stages > 16)
+    return emitError() << "a ring has 2 to 16 stages, got " << stages;
+  if (rows.empty())
+    return emitError() << "a stage has at least one tile";
+  for (int64_t tile : rows)
+    if (tile <= 0 || tile % 8)
+      return emitError() << "a tile has a multiple of 8 rows (the swizzle's "
+                            "period), got "
+                         << tile;
+  return success();
+}
+
+LogicalResult StagingType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                  int64_t buffers) {
+  if (buffers < 1 || buffers > 8)
+    return emitError() << "staging has 1 to 8 buffers, got " << buffers;
+  return success();
+}
+
+Type FragmentType::parse(AsmParser &parser) {
+  SmallVector<int64_t, 2> shape;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseLess() ||
+      parser.parseDimensionList(shape, /*allowDynamic=*/false,
+                                /*withTrailingX=*/false) ||
+      parser.parseGreater())
+    return {};
+  if (shape.size() != 2) {
+    parser.emitError(loc, "a fragment is <rows x columns>, as in <64x256>");
+    return {};
+  }
+  return parser.getChecked<FragmentType>(loc, parser.getContext(), shape[0],
+                                         shape[1]);
+}
+
+void FragmentType::print(AsmPrinter &printer) const {
+  printer << "<" << getRows() << "x" << getColumns() << ">";
+}
+
+LogicalResult FragmentType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                   int64_t rows, int64_t columns) {
+  bool whole = rows == 64 && columns >= 8 && columns <= 256 && columns % 8 == 0;
+  bool perRow = rows == 64 && columns == 1;
+  bool perColumn = rows == 1 && columns >= 8 && columns <= 256 && columns % 8 == 0;
+  if (!whole && !perRow && !perColumn)
+    return emitError() << "a fragment is 64xN, 64x1 or 1xN with N a multiple of "
+                          "8 up to 256, got "
+                       << rows << "x" << columns;
+  return success();
+}
+
+int64_t FragmentType::getValues() const {
+  if (getColumns() == 1)
+    return 2;
+  return getRows() == 1 ? getColumns() / 4 : getColumns() / 2;
+}
+
+//===----------------------------------------------------------------------===//
+// Ops
+//===----------------------------------------------------------------------===//
+
+LogicalResult TensorMapOp::verify() {
+  size_t rank = getDims().size();
+  if (rank < 2 || rank > 5 || getStrides().size() + 1 != rank ||
+      getBox().size() != rank)
+    return emitOpError() << "wants 2 to 5 dims, one stride less and a box of as "
+                            "many sizes, got "
+                         << rank << ", " << getStrides().size() << " and "
+                         << getBox().size() << " (C1)";
+  for (int64_t size : getBox())
+    if (size < 1 || size > 256)
+      return emitOpError() << "box size " << size << " is not in 1..256 (C1)";
+  Type element = cast<MemRefType>(getSource().getType()).getElementType();
+  if (getBox()[0] * element.getIntOrFloatBitWidth() != 128 * 8)
+    return emitOpError() << "box[0] of " << getBox()[0] << " " << element
+                         << " is not 128 bytes (C2)";
+  if (getType().getElementType() != element)
+    return emitOpError() << "gives " << getType() << " of " << element;
+  return success();
+}
+
+LogicalResult SpecializeOp::verify() {
+  if (getProduce().getNumArguments() != 0 ||
+      getConsume().getNumArguments() != 1 ||
+      !getConsume().getArgument(0).getType().isInteger(32))
+    return emitOpError() << "has no producing argument and one consuming i32, "
+                            "the warpgroup";
+  for (int32_t registers : {getProduceRegisters(), getConsumeRegisters()})
+    if (registers < 24 || registers > 256 || registers % 8)
+      return emitOpError() << "registers are a multiple of 8 in 24..256, got "
+                           << registers;
+  if (getProduceRegisters() + 2 * getConsumeRegisters() > 512)
+    return emitOpError() << "registers of the three warpgroups, "
+                         << getProduceRegisters() << " + 2 * "
+                         << getConsumeRegisters() << ", pass 512";
+  return success();
+}
+
+/// Tile `tile` exists in the ring and has `row`.
+static LogicalResult verifyTile(Operation *op, RingType ring, int32_t tile,
+                                int64_t row = 0) {
+  if (tile < 0 || tile >= static_cast<int64_t>(ring.getRows().size()))
+    return op->emitOpError() << "tile " << tile << " is not in " << ring;
+  if (row < 0 || row >= ring.getRows()[tile] || row % 8)
+    return op->emitOpError()
+           << "row " << row << " is no multiple of 8 in tile " << tile << " of "
+           << ring;
+  return success();
+}
+
+LogicalResult LoadOp::verify() {
+  if (getCoordinates().size() < 2 || getCoordinates().size() > 5)
+    return emitOpError() << "wants 2 to 5 coordinates, got "
+                         << getCoordinates().size();
+  return verifyTile(*this, getRing().getType(), getTile(), getRow());
+}
+
+LogicalResult GatherOp::verify() {
+  if (failed(verifyTile(*this, getRing().getType(), getTile())))
+    return failure();
+  int64_t rows = getRing().getType().getRows()[getTile()];
+  int64_t ids = 16 * cast<VectorType>(getIds().getType()).getDimSize(0);
+  if (rows % ids)
+    return emitOpError() << "tile " << getTile() << " has " << rows
+                         << " rows, no multiple of the " << ids << " rows of "
+                         << getIds().getType();
+  auto source = cast<MemRefType>(getSource().getType());
+  if (source.isDynamicDim(1) || source.getDimSize(1) % 8)
+    return emitOpError() << "gathers 16-byte pieces: the columns of " << source
+                         << " are no static multiple of 8";
+  return success();
+}
+
+LogicalResult MmaOp::verify() {
+  RingType ring = getRing().getType();
+  if (failed(verifyTile(*this, ring, getLhs())) ||
+      failed(verifyTile(*this, ring, getRhs())))
+    return failure();
+  if (!getElementType().isBF16() && !getElementType().isF16())
+    return emitOpError() << "multiplies bf16 or f16, got " << getElementType();
+  FragmentType type = getType();
+  if (type.getRows() != 64 || type.getColumns() < 8 ||
+      ring.getRows()[getRhs()] != type.getColumns())
+    return emitOpError() << "rhs tile of " << ring.getRows()[getRhs()]
+                         << " rows does not give " << type;
+  if (ring.getRows()[getLhs()] != 128)
+    return emitOpError() << "lhs tile has " << ring.getRows()[getLhs()]
+                         << " rows, two warpgroups need 128";
+  return success();
+}
+
+LogicalResult ColumnsOp::verify() {
+  FragmentType from = getSource().getType(), to = getType();
+  if (from.getRows() != to.getRows() || to.getColumns() < 8 ||
+      getFirst() % 8 ||
+      getFirst() + to.getColumns() > from.getColumns() || getFirst() < 0)
+    return emitOpError() << "no columns " << getFirst() << ".. of " << from
+                         << " are a " << to;
+  return success();
+}
+
+LogicalResult MapOp::verify() {
+  Block &block = getBody().front();
+  if (block.getNumArguments() != getFragments().size())
+    return emitOpError() << "has " << getFragments().size()
+                         << " fragments and a body of "
+                         << block.getNumArguments() << " arguments";
+  for (BlockArgument argument : block.getArguments())
+    if (!argument.getType().isF32())
+      return emitOpError() << "the body works on f32, got "
+                           << argument.getType();
+  auto yield = cast<YieldOp>(block.getTerminator());
+  if (yield.getValues().size() != getNumResults())
+    return emitOpError() << "yields " << yield.getValues().size()
+                         << " values for " << getNumResults() << " results";
+  FragmentType result;
+  for (Type type : getResultTypes()) {
+    if (result && result != type)
+      return emitOpError() << "results differ in type";
+    result = cast<FragmentType>(type);
+  }
+  for (Type type : getOperandTypes()) {
+    auto operand = cast<FragmentType>(type);
+    bool fits = result && (operand == result ||
+                           (operand.getColumns() == 1 &&
+                            operand.getRows() == result.getRows()) ||
+                           (operand.getRows() == 1 &&
+                            operand.getColumns() == result.getColumns()));
+    if (!fits)
+      return emitOpError() << "operand " << operand
+                           << " does not broadcast to the results";
+  }
+  return success();
+}
