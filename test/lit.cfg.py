@@ -2,6 +2,7 @@
 """How lit runs the tests of this folder. Values of one build are in lit.site.cfg.py."""
 
 import os
+import shutil
 
 import lit.formats
 import lit.llvm
@@ -31,6 +32,14 @@ llvm.add_tool_substitutions(
     [config.moe_tools_dir],
 )
 llvm.add_tool_substitutions(["FileCheck", "not", "split-file", "count"], [config.llvm_tools_dir])
+
+# ptxas comes with the CUDA toolkit or the nvidia-cuda-nvcc package.
+ptxas = os.environ.get("MOE_PTXAS") or shutil.which("ptxas")
+if ptxas:
+    config.available_features.add("ptxas")
+    config.environment["MOE_PTXAS"] = ptxas
+else:
+    lit_config.note("no ptxas on PATH or in MOE_PTXAS: tests of cubins are not run")
 
 # A test that hangs is a failure, not a wait. lit needs psutil for that.
 if lit_config.maxIndividualTestTimeIsSupported[0]:

@@ -5,6 +5,7 @@
 
 #include "moe/Registration/Registration.h"
 
+#include "moe/Conversion/MoeToNVTile/Passes.h"
 #include "moe/Conversion/MoeToSCF/Passes.h"
 #include "moe/Conversion/NVTileToNVVM/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
@@ -194,6 +195,7 @@ void ::moe::registerAllPasses() {
   mlir::moe::registerMoeTransformsPasses();
   mlir::moe::registerMoeTransformsPipelines();
   mlir::moe::registerMoeToSCFPasses();
+  mlir::moe::registerMoeToNVTilePasses();
   mlir::nvtile::registerNVTileToNVVMPasses();
   registerMoePipelines();
   registerTransformsPasses();

@@ -3,6 +3,7 @@
 #ifndef MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
 #define MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
 
+#include "moe/Conversion/NVTileToNVVM/ScalarMath.h"
 #include "moe/Dialect/NVTile/IR/NVTile.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -37,54 +38,42 @@ struct Emitter : ImplicitLocOpBuilder {
     return arith::ConstantOp::create(*this, getF32FloatAttr(value));
   }
   /// Arithmetic on equal types; a number becomes a constant of the other side.
-  template <typename Op>
-  Value op(Value a, Value b) {
+  template <typename Op> Value op(Value a, Value b) {
     return Op::create(*this, a, b);
   }
-  template <typename Op>
-  Value op(Value a, int64_t b) {
+  template <typename Op> Value op(Value a, int64_t b) {
     return Op::create(*this, a,
                       arith::ConstantIntOp::create(
                           *this, b, a.getType().getIntOrFloatBitWidth()));
   }
-  template <typename T>
-  Value add(Value a, T b) {
+  template <typename T> Value add(Value a, T b) {
     return op<arith::AddIOp>(a, b);
   }
-  template <typename T>
-  Value sub(Value a, T b) {
+  template <typename T> Value sub(Value a, T b) {
     return op<arith::SubIOp>(a, b);
   }
-  template <typename T>
-  Value mul(Value a, T b) {
+  template <typename T> Value mul(Value a, T b) {
     return op<arith::MulIOp>(a, b);
   }
-  template <typename T>
-  Value div(Value a, T b) {
+  template <typename T> Value div(Value a, T b) {
     return op<arith::DivUIOp>(a, b);
   }
-  template <typename T>
-  Value rem(Value a, T b) {
+  template <typename T> Value rem(Value a, T b) {
     return op<arith::RemUIOp>(a, b);
   }
-  template <typename T>
-  Value band(Value a, T b) {
+  template <typename T> Value band(Value a, T b) {
     return op<arith::AndIOp>(a, b);
   }
-  template <typename T>
-  Value bor(Value a, T b) {
+  template <typename T> Value bor(Value a, T b) {
     return op<arith::OrIOp>(a, b);
   }
-  template <typename T>
-  Value bxor(Value a, T b) {
+  template <typename T> Value bxor(Value a, T b) {
     return op<arith::XOrIOp>(a, b);
   }
-  template <typename T>
-  Value shr(Value a, T b) {
+  template <typename T> Value shr(Value a, T b) {
     return op<arith::ShRUIOp>(a, b);
   }
-  template <typename T>
-  Value minimum(Value a, T b) {
+  template <typename T> Value minimum(Value a, T b) {
     return op<arith::MinSIOp>(a, b);
   }
   Value compare(arith::CmpIPredicate predicate, Value a, Value b) {
@@ -93,28 +82,25 @@ struct Emitter : ImplicitLocOpBuilder {
   Value compare(arith::CmpIPredicate predicate, Value a, int64_t b) {
     return compare(predicate, a, i32(b));
   }
-  template <typename T>
-  Value equal(Value a, T b) {
+  template <typename T> Value equal(Value a, T b) {
     return compare(arith::CmpIPredicate::eq, a, b);
   }
-  template <typename T>
-  Value less(Value a, T b) {
+  template <typename T> Value less(Value a, T b) {
     return compare(arith::CmpIPredicate::slt, a, b);
   }
-  template <typename T>
-  Value atLeast(Value a, T b) {
+  template <typename T> Value atLeast(Value a, T b) {
     return compare(arith::CmpIPredicate::sge, a, b);
   }
-  Value widen(Value a) { return arith::ExtSIOp::create(*this, getI64Type(), a); }
+  Value widen(Value a) {
+    return arith::ExtSIOp::create(*this, getI64Type(), a);
+  }
   Value select(Value condition, Value a, Value b) {
     return arith::SelectOp::create(*this, condition, a, b);
   }
 
   /// The thread's number in the block, in its warp, and its warp's number in
   /// the warpgroup.
-  Value thread() {
-    return NVVM::ThreadIdXOp::create(*this, getI32Type());
-  }
+  Value thread() { return NVVM::ThreadIdXOp::create(*this, getI32Type()); }
   Value lane() { return band(thread(), 31); }
   Value warp() { return band(shr(thread(), 5), 3); }
 
@@ -196,7 +182,8 @@ struct Emitter : ImplicitLocOpBuilder {
   void fence() {
     NVVM::FenceProxyOp::create(
         *this, NVVM::ProxyKind::async_shared,
-        NVVM::SharedSpaceAttr::get(getContext(), NVVM::SharedSpace::shared_cta));
+        NVVM::SharedSpaceAttr::get(getContext(),
+                                   NVVM::SharedSpace::shared_cta));
   }
 
   //===--- fragments ------------------------------------------------------===//
@@ -209,7 +196,7 @@ struct Emitter : ImplicitLocOpBuilder {
     return values;
   }
   Value pack(ValueRange values) {
-    SmallVector<Type> types(values.size(), getF32Type());
+    SmallVector<Type> types(ValueRange(values).getTypes());
     Value fragment = LLVM::UndefOp::create(
         *this, LLVM::LLVMStructType::getLiteral(getContext(), types));
     for (auto [i, value] : llvm::enumerate(values))
@@ -218,9 +205,7 @@ struct Emitter : ImplicitLocOpBuilder {
   }
 };
 
-/// The scalar ops that a nvtile.map may hold: see ScalarMath.cpp.
-bool isScalarMath(Operation *op);
-/// Writes one of them for the values that `mapping` has.
+/// Writes a scalar op for the values that `mapping` has.
 void emitScalarMath(Operation *op, IRMapping &mapping, Emitter &b);
 
 void populateRingPatterns(const TypeConverter &converter,

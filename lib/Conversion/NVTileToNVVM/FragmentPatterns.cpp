@@ -7,6 +7,7 @@
 #include "Emitter.h"
 
 #include "mlir/IR/IRMapping.h"
+#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 using namespace mlir::nvtile;
@@ -83,10 +84,10 @@ struct ConvertColumns : OpConversionPattern<ColumnsOp> {
     Emitter b(op, rewriter);
     Values all = b.unpack(adaptor.getSource());
     int64_t eachEight = op.getType().getRows() == 1 ? 2 : 4;
-    rewriter.replaceOp(
-        op, b.pack(ValueRange(all)
-                       .drop_front(op.getFirst() / 8 * eachEight)
-                       .take_front(op.getType().getValues())));
+    rewriter.replaceOp(op,
+                       b.pack(ValueRange(all)
+                                  .drop_front(op.getFirst() / 8 * eachEight)
+                                  .take_front(op.getType().getRegisters())));
     return success();
   }
 };
@@ -114,7 +115,7 @@ struct ConvertMap : OpConversionPattern<MapOp> {
     for (Value fragment : adaptor.getFragments())
       operands.push_back(b.unpack(fragment));
     SmallVector<Values> results(op.getNumResults());
-    for (int64_t i = 0; i < whole.getValues(); ++i) {
+    for (int64_t i = 0; i < whole.getRegisters(); ++i) {
       IRMapping mapping;
       for (auto [index, argument] : llvm::enumerate(body.getArguments())) {
         auto type = cast<FragmentType>(op.getFragments()[index].getType());
@@ -130,6 +131,23 @@ struct ConvertMap : OpConversionPattern<MapOp> {
     for (Values &result : results)
       packed.push_back(b.pack(result));
     rewriter.replaceOp(op, packed);
+    return success();
+  }
+};
+
+struct ConvertRound : OpConversionPattern<RoundOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(RoundOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    Values values = b.unpack(adaptor.getSource()), words;
+    for (size_t i = 0; i < values.size(); i += 2)
+      words.push_back(
+          LLVM::BitcastOp::create(b, b.getI32Type(),
+                                  roundPair(values[i], values[i + 1],
+                                            op.getType().getElementType(), b)));
+    rewriter.replaceOp(op, b.pack(words));
     return success();
   }
 };
@@ -178,8 +196,8 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
     FragmentType type = op.getType();
     Value memref = op.getSource(), pointer = adaptor.getSource();
     Type element = elementOf(memref);
-    Values values(type.getValues());
-    // Addresses stay inside; what nobody reads may hold anything.
+    Values values(type.getRegisters());
+    // Rows stay inside; what nobody reads may hold anything.
     Value lastRow = b.sub(adaptor.getEnd(), 1);
     auto rowOf = [&](int64_t half) {
       Value row = b.add(adaptor.getRow(), firstRow(b));
@@ -189,22 +207,14 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
                        op.getDivide(), b);
     };
     auto pairsOf = [&](Value row, function_ref<int64_t(int64_t, int64_t)> at) {
-      Value start = address(pointer, memref, row, firstColumn(b), b);
-      int64_t bytes = element.getIntOrFloatBitWidth() / 8;
-      for (int64_t j = 0; j < type.getColumns() / 8; ++j) {
-        Value column = b.minimum(b.add(adaptor.getColumn(), 8 * j),
-                                 b.sub(adaptor.getLimit(), 8));
-        Value pair = b.load(VectorType::get(2, element),
-                            b.global(start, b.mul(b.widen(column), bytes)),
-                            2 * bytes);
+      Values pairs = loadPairs(op, adaptor, row, b);
+      for (auto [j, pair] : llvm::enumerate(pairs))
         for (int64_t i = 0; i < 2; ++i)
-          values[at(j, i)] = toF32(
-              LLVM::ExtractElementOp::create(b, pair, b.i32(i)), b);
-      }
+          values[at(j, i)] =
+              toF32(LLVM::ExtractElementOp::create(b, pair, b.i32(i)), b);
     };
     if (type.getRows() == 1)
-      pairsOf(adaptor.getRow(),
-              [](int64_t j, int64_t i) { return 2 * j + i; });
+      pairsOf(adaptor.getRow(), [](int64_t j, int64_t i) { return 2 * j + i; });
     else
       for (int64_t half = 0; half < 2; ++half) {
         Value row = rowOf(half);
@@ -215,12 +225,65 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
                      element.getIntOrFloatBitWidth() / 8),
               b);
         else
-          pairsOf(row, [&](int64_t j, int64_t i) {
-            return 4 * j + 2 * half + i;
-          });
+          pairsOf(row,
+                  [&](int64_t j, int64_t i) { return 4 * j + 2 * half + i; });
       }
     rewriter.replaceOp(op, b.pack(values));
     return success();
+  }
+
+  /// A thread's pairs of a row: two elements of each 8 columns. Addresses
+  /// differ by constants wherever that can be: they would take the registers.
+  static Values loadPairs(LoadFragmentOp op, OpAdaptor adaptor, Value row,
+                          Emitter &b) {
+    int64_t columns = op.getType().getColumns();
+    Type element = elementOf(op.getSource());
+    int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+    auto type = VectorType::get(2, element);
+    Value column = adaptor.getColumn(), limit = adaptor.getLimit();
+    APInt constant;
+    bool whole = matchPattern(op.getLimit(), m_ConstantInt(&constant)) &&
+                 constant.getSExtValue() % columns == 0;
+    if (whole)
+      column = b.minimum(column, b.sub(limit, columns));
+    Value start = address(adaptor.getSource(), op.getSource(), row,
+                          b.add(column, firstColumn(b)), b);
+    auto pair = [&](int64_t j) {
+      return b.load(type, b.global(start, b.i64(8 * j * bytes)), 2 * bytes);
+    };
+    auto all = [&] {
+      Values pairs;
+      for (int64_t j = 0; j < columns / 8; ++j)
+        pairs.push_back(pair(j));
+      return pairs;
+    };
+    if (whole)
+      return all();
+    auto reaches = [&](int64_t count) {
+      return b.compare(arith::CmpIPredicate::sle, b.add(column, count), limit);
+    };
+    auto choose = [&](Value condition, TypeRange types,
+                      function_ref<Values()> yes, function_ref<Values()> no) {
+      auto branch = scf::IfOp::create(b, types, condition, /*withElse=*/true);
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(branch.thenBlock());
+      scf::YieldOp::create(b, yes());
+      b.setInsertionPointToStart(branch.elseBlock());
+      scf::YieldOp::create(b, no());
+      return Values(branch.getResults());
+    };
+    return choose(
+        reaches(columns), SmallVector<Type>(columns / 8, type), all, [&] {
+          Values pairs;
+          for (int64_t j = 0; j < columns / 8; ++j)
+            llvm::append_range(
+                pairs,
+                choose(
+                    reaches(8 * (j + 1)), TypeRange(type),
+                    [&] { return Values{pair(j)}; },
+                    [&] { return Values{LLVM::ZeroOp::create(b, type)}; }));
+          return pairs;
+        });
   }
 };
 
@@ -240,14 +303,16 @@ struct ConvertStoreFragment : OpConversionPattern<StoreFragmentOp> {
       Value row = half ? b.add(first, 8) : first;
       Value inside = b.less(row, adaptor.getEnd());
       if (type.getColumns() == 1) {
-        Value writes = b.band(inside, b.equal(b.band(b.lane(), 3), 0));
+        Value writes = b.band(
+            b.band(inside, b.less(adaptor.getColumn(), adaptor.getLimit())),
+            b.equal(b.band(b.lane(), 3), 0));
         b.when(writes, [&] {
           Value at = memoryRow(row, adaptor.getIds(), op.getDivide(), b);
           Value value = values[half];
           if (!element.isF32())
             value = arith::TruncFOp::create(b, element, value);
-          b.store(value,
-                  address(pointer, memref, at, adaptor.getColumn(), b), bytes);
+          b.store(value, address(pointer, memref, at, adaptor.getColumn(), b),
+                  bytes);
         });
         continue;
       }
@@ -291,8 +356,7 @@ struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
     Emitter b(op, rewriter);
     StagingType staging = op.getStaging().getType();
     Value memref = op.getTarget();
-    Type element = elementOf(memref);
-    Values values = b.unpack(adaptor.getFragment());
+    Values registers = b.unpack(adaptor.getFragment());
     Value lane = b.lane(), warp = b.warp();
     Value buffer = b.shared(
         adaptor.getStaging(),
@@ -314,13 +378,7 @@ struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
     Value place = b.add(row, b.mul(piece, 16));
     auto shape = NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8);
     for (int64_t j = 0; j < 4; ++j) {
-      Values words;
-      for (int64_t k = 0; k < 4; ++k) {
-        int64_t first = 8 * j + 2 * k;
-        words.push_back(LLVM::BitcastOp::create(
-            b, b.getI32Type(),
-            roundPair(values[first], values[first + 1], element, b)));
-      }
+      auto words = ValueRange(registers).slice(4 * j, 4);
       NVVM::StMatrixOp::create(b, b.shared(mine, b.bxor(place, 32 * j)), words,
                                NVVM::MMALayout::row, shape,
                                NVVM::LdStMatrixEltType::B16);
@@ -335,9 +393,8 @@ struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
       Value inside = b.less(column, adaptor.getLimit());
       for (int64_t i = 0; i < 4; ++i) {
         Value local = b.add(rowInFour, 4 * i);
-        Value from = b.add(
-            b.mul(local, 128),
-            b.mul(b.bxor(piece, b.band(local, 7)), 16));
+        Value from = b.add(b.mul(local, 128),
+                           b.mul(b.bxor(piece, b.band(local, 7)), 16));
         Value data = b.load(VectorType::get(4, b.getI32Type()),
                             b.shared(mine, from), 16);
         Value row = b.add(adaptor.getRow(), b.add(b.mul(warp, 16), local));
@@ -383,7 +440,7 @@ struct ConvertStageFlush : OpConversionPattern<StageFlushOp> {
 
 void mlir::nvtile::populateFragmentPatterns(const TypeConverter &converter,
                                             RewritePatternSet &patterns) {
-  patterns.add<ConvertColumns, ConvertMap, ConvertRowSum, ConvertLoadFragment,
-               ConvertStoreFragment, ConvertStageStore, ConvertStageFlush>(
-      converter, patterns.getContext());
+  patterns.add<ConvertColumns, ConvertMap, ConvertRound, ConvertRowSum,
+               ConvertLoadFragment, ConvertStoreFragment, ConvertStageStore,
+               ConvertStageFlush>(converter, patterns.getContext());
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // convert-nvtile-to-nvvm: see Passes.td.
-#include "moe/Conversion/NVTileToNVVM/Passes.h"
 #include "Emitter.h"
+#include "moe/Conversion/NVTileToNVVM/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -74,8 +74,8 @@ Value encodeTensorMap(TensorMapOp op) {
     return memory;
   };
   Value out = LLVM::AllocaOp::create(b, pointer, map, number(1), 64);
-  Value address = toI64(memref::ExtractAlignedPointerAsIndexOp::create(
-      b, op.getSource()));
+  Value address =
+      toI64(memref::ExtractAlignedPointerAsIndexOp::create(b, op.getSource()));
   SmallVector<Value> dims = llvm::map_to_vector(op.getDims(), toI64);
   SmallVector<Value> strides = llvm::map_to_vector(op.getStrides(), toI64);
   SmallVector<Value> box = llvm::map_to_vector(op.getBox(), number);
@@ -92,9 +92,8 @@ Value encodeTensorMap(TensorMapOp op) {
   auto module = op->getParentOfType<ModuleOp>();
   if (!module.lookupSymbol(name)) {
     OpBuilder atStart = OpBuilder::atBlockBegin(module.getBody());
-    func::FuncOp::create(
-        atStart, op.getLoc(), name,
-        b.getFunctionType(ValueRange(operands).getTypes(), {}))
+    func::FuncOp::create(atStart, op.getLoc(), name,
+                         b.getFunctionType(ValueRange(operands).getTypes(), {}))
         .setPrivate();
   }
   func::CallOp::create(b, name, TypeRange(), operands);
@@ -134,10 +133,11 @@ struct ConvertKernel : OpConversionPattern<gpu::GPUFuncOp> {
     if (failed(getTypeConverter()->convertSignatureArgs(op.getArgumentTypes(),
                                                         signature)))
       return failure();
-    auto type = LLVM::LLVMFunctionType::get(
-        LLVM::LLVMVoidType::get(op.getContext()), signature.getConvertedTypes());
-    auto kernel = LLVM::LLVMFuncOp::create(rewriter, op.getLoc(), op.getName(),
-                                           type);
+    auto type =
+        LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(op.getContext()),
+                                    signature.getConvertedTypes());
+    auto kernel =
+        LLVM::LLVMFuncOp::create(rewriter, op.getLoc(), op.getName(), type);
     UnitAttr unit = rewriter.getUnitAttr();
     kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), unit);
     kernel->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), unit);
@@ -150,9 +150,9 @@ struct ConvertKernel : OpConversionPattern<gpu::GPUFuncOp> {
     for (auto [i, argument] : llvm::enumerate(op.getArgumentTypes())) {
       if (!isa<TensorMapType>(argument))
         continue;
-      kernel.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
-                        TypeAttr::get(LLVM::LLVMArrayType::get(
-                            rewriter.getI64Type(), 16)));
+      kernel.setArgAttr(
+          i, LLVM::LLVMDialect::getByValAttrName(),
+          TypeAttr::get(LLVM::LLVMArrayType::get(rewriter.getI64Type(), 16)));
       kernel.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
                         rewriter.getI64IntegerAttr(64));
       kernel.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(), unit);
@@ -200,11 +200,11 @@ LogicalResult convertKernels(gpu::GPUModuleOp module) {
     if (failed(layOutSharedMemory(kernel)))
       return failure();
   auto builder = OpBuilder::atBlockBegin(module.getBody());
-  LLVM::GlobalOp::create(
-      builder, module.getLoc(),
-      LLVM::LLVMArrayType::get(builder.getI8Type(), 0), /*isConstant=*/false,
-      LLVM::Linkage::External, kSharedMemory, Attribute(),
-      /*alignment=*/1024, /*addrSpace=*/3);
+  LLVM::GlobalOp::create(builder, module.getLoc(),
+                         LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+                         /*isConstant=*/false, LLVM::Linkage::External,
+                         kSharedMemory, Attribute(),
+                         /*alignment=*/1024, /*addrSpace=*/3);
 
   TypeConverter converter;
   converter.addConversion([](Type type) { return type; });
@@ -220,8 +220,10 @@ LogicalResult convertKernels(gpu::GPUModuleOp module) {
     return LLVM::LLVMPointerType::get(type.getContext(), 1);
   });
   converter.addConversion([](FragmentType type) -> Type {
-    SmallVector<Type> values(type.getValues(),
-                             Float32Type::get(type.getContext()));
+    bool wide = type.getElementType().isF32();
+    SmallVector<Type> values(type.getRegisters(),
+                             wide ? type.getElementType()
+                                  : IntegerType::get(type.getContext(), 32));
     return LLVM::LLVMStructType::getLiteral(type.getContext(), values);
   });
 

@@ -5,7 +5,6 @@
 using namespace mlir;
 using namespace mlir::nvtile;
 
-
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -63,9 +62,9 @@ struct ConvertSpecialize : OpConversionPattern<SpecializeOp> {
     });
     NVVM::Barrier0Op::create(b);
     // Known to be uniform, so that addresses stay in uniform registers.
-    Value warp = NVVM::ShflOp::create(
-        b, b.getI32Type(), b.i32(-1), b.shr(b.thread(), 5), b.i32(0), b.i32(31),
-        NVVM::ShflKind::idx, UnitAttr());
+    Value warp = NVVM::ShflOp::create(b, b.getI32Type(), b.i32(-1),
+                                      b.shr(b.thread(), 5), b.i32(0), b.i32(31),
+                                      NVVM::ShflKind::idx, UnitAttr());
     Value warpgroup = b.shr(warp, 2);
     Value consumer = b.sub(warpgroup, 1);
     auto branch =
@@ -77,11 +76,10 @@ struct ConvertSpecialize : OpConversionPattern<SpecializeOp> {
       rewriter.inlineBlockBefore(from, to, to->getTerminator()->getIterator(),
                                  arguments);
     };
-    fill(&op.getProduce().front(), branch.thenBlock(),
-         op.getProduceRegisters(), NVVM::SetMaxRegisterAction::decrease, {});
-    fill(&op.getConsume().front(), branch.elseBlock(),
-         op.getConsumeRegisters(), NVVM::SetMaxRegisterAction::increase,
-         consumer);
+    fill(&op.getProduce().front(), branch.thenBlock(), op.getProduceRegisters(),
+         NVVM::SetMaxRegisterAction::decrease, {});
+    fill(&op.getConsume().front(), branch.elseBlock(), op.getConsumeRegisters(),
+         NVVM::SetMaxRegisterAction::increase, consumer);
     rewriter.eraseOp(op);
     return success();
   }
@@ -131,9 +129,9 @@ struct ConvertWorkItem : OpConversionPattern<WorkItemOp> {
     if (!op.getByExpert())
       first += kWorkEntry * op.getExperts();
     Value word = b.add(b.mul(adaptor.getIndex(), kWorkEntry), first);
-    Value entry = b.load(
-        VectorType::get(4, b.getI32Type()),
-        b.global(adaptor.getTable(), b.mul(b.widen(word), 4)), 16);
+    Value entry =
+        b.load(VectorType::get(4, b.getI32Type()),
+               b.global(adaptor.getTable(), b.mul(b.widen(word), 4)), 16);
     SmallVector<Value> words;
     for (int64_t i = 0; i < 3; ++i)
       words.push_back(LLVM::ExtractElementOp::create(b, entry, b.i32(i)));
@@ -226,8 +224,8 @@ struct ConvertLoad : OpConversionPattern<LoadOp> {
     NVVM::CpAsyncBulkTensorGlobalToSharedClusterOp::create(
         b, to, adaptor.getMap(), adaptor.getCoordinates(),
         b.full(type, ring, position), ValueRange(), Value(), Value(),
-        NVVM::TMALoadMode::TILE, /*isCTAOnly=*/false,
-        NVVM::CTAGroupKindAttr(), Value());
+        NVVM::TMALoadMode::TILE, /*isCTAOnly=*/false, NVVM::CTAGroupKindAttr(),
+        Value());
     rewriter.eraseOp(op);
     return success();
   }
@@ -240,8 +238,7 @@ struct ConvertRowIds : OpConversionPattern<RowIdsOp> {
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
     auto type = cast<VectorType>(op.getType());
-    Value zero =
-        arith::ConstantOp::create(b, type, b.getZeroAttr(type));
+    Value zero = arith::ConstantOp::create(b, type, b.getZeroAttr(type));
     auto branch = scf::IfOp::create(
         b, TypeRange(type), b.less(adaptor.getFirst(), adaptor.getEnd()),
         /*withElse=*/true);
@@ -280,16 +277,17 @@ struct ConvertGather : OpConversionPattern<GatherOp> {
     // Thread t copies piece t % 8 of rows t / 8 + 16 i.
     Value piece = b.band(b.thread(), 7), row = b.shr(b.thread(), 3);
     Value swizzled = b.bxor(piece, b.band(row, 7));
-    Value to = b.shared(
-        adaptor.getRing(),
-        b.add(b.tileOffset(type, adaptor.getPosition(), op.getTile()),
-              b.add(b.mul(row, 128), b.mul(swizzled, 16))));
+    Value to =
+        b.shared(adaptor.getRing(),
+                 b.add(b.tileOffset(type, adaptor.getPosition(), op.getTile()),
+                       b.add(b.mul(row, 128), b.mul(swizzled, 16))));
     Value column = b.add(adaptor.getColumn(), b.mul(piece, 8));
     Value offset = b.mul(b.widen(column), 2);
     bool ragged = width % (kDepth * blocks);
     auto copy = [&](Value count) {
       for (int64_t i = 0; i < ids; ++i) {
-        Value id = LLVM::ExtractElementOp::create(b, adaptor.getIds(), b.i32(i));
+        Value id =
+            LLVM::ExtractElementOp::create(b, adaptor.getIds(), b.i32(i));
         Value from = b.global(adaptor.getSource(),
                               b.add(b.mul(b.widen(id), 2 * width), offset));
         Value inRows = count ? b.less(b.add(row, 16 * i), count) : Value();
@@ -300,10 +298,9 @@ struct ConvertGather : OpConversionPattern<GatherOp> {
             valid = valid ? b.band(valid, inside) : inside;
           }
           Value size = valid ? b.select(valid, b.i32(16), b.i32(0)) : Value();
-          NVVM::CpAsyncOp::create(
-              b, b.shared(to, (block * ids + i) * 16 * 128),
-              b.global(from, b.i64(128 * block)), 16,
-              NVVM::LoadCacheModifierKind::CG, size);
+          NVVM::CpAsyncOp::create(b, b.shared(to, (block * ids + i) * 16 * 128),
+                                  b.global(from, b.i64(128 * block)), 16,
+                                  NVVM::LoadCacheModifierKind::CG, size);
         }
       }
     };
@@ -377,8 +374,8 @@ struct ConvertZero : OpConversionPattern<ZeroOp> {
 struct ConvertMma : OpConversionPattern<MmaOp> {
   using OpConversionPattern::OpConversionPattern;
 
-  /// The low word of a matrix descriptor: address and distance between blocks of
-  /// 64 features (MN-major). Sums stay in it.
+  /// The low word of a matrix descriptor: address and distance between blocks
+  /// of 64 features (MN-major). Sums stay in it.
   static Value lowWord(Value address, bool mn, Emitter &b) {
     int64_t blockDistance = mn ? 8192 >> 4 : 1;
     return b.bor(b.shr(b.band(address, 0x3FFFF), 4), blockDistance << 16);
@@ -404,8 +401,9 @@ struct ConvertMma : OpConversionPattern<MmaOp> {
       return b.add(base, b.tileOffset(type, adaptor.getPosition(), index));
     };
     // 64 rows K-major and 64 features MN-major both are 8192 bytes.
-    Value lhs = lowWord(
-        b.add(tile(op.getLhs()), b.mul(adaptor.getWarpgroup(), 8192)), lhsMN, b);
+    Value lhs =
+        lowWord(b.add(tile(op.getLhs()), b.mul(adaptor.getWarpgroup(), 8192)),
+                lhsMN, b);
     Value rhs = lowWord(tile(op.getRhs()), rhsMN, b);
 
     auto element = op.getElementType().isBF16() ? NVVM::WGMMATypes::bf16
@@ -421,8 +419,7 @@ struct ConvertMma : OpConversionPattern<MmaOp> {
       accumulator = NVVM::WgmmaMmaAsyncOp::create(
           b, accumulator.getType(), accumulator,
           descriptor(lhs, step, lhsMN, b), descriptor(rhs, step, rhsMN, b),
-          shape,
-          NVVM::WGMMATypesAttr::get(b.getContext(), element),
+          shape, NVVM::WGMMATypesAttr::get(b.getContext(), element),
           NVVM::WGMMATypesAttr::get(b.getContext(), element),
           NVVM::WGMMATypesAttr::get(b.getContext(), NVVM::WGMMATypes::f32),
           NVVM::WGMMAScaleOutAttr::get(b.getContext(),

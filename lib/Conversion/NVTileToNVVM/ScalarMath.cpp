@@ -49,8 +49,7 @@ struct Math {
   Value exp2(Value x) { return intrinsic("llvm.nvvm.ex2.approx.ftz.f32", x); }
   Value exp(Value x) { return exp2(mul(x, 1.4426950408889634)); }
   Value log(Value x) {
-    return mul(intrinsic("llvm.nvvm.lg2.approx.ftz.f", x),
-               0.6931471805599453);
+    return mul(intrinsic("llvm.nvvm.lg2.approx.ftz.f", x), 0.6931471805599453);
   }
   Value abs(Value x) { return LLVM::FAbsOp::create(b, b.getF32Type(), x); }
   /// 1 - 2 / (exp(2 |x|) + 1), with x's sign.

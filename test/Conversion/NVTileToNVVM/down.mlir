@@ -7,6 +7,7 @@
 !map = !nvtile.tensor_map<bf16>
 !acc = !nvtile.fragment<64x256>
 !chunk = !nvtile.fragment<64x64>
+!half = !nvtile.fragment<64x64, bf16>
 !staging = !nvtile.staging<4>
 
 // CHECK-LABEL: llvm.func @down
@@ -84,17 +85,21 @@ gpu.module @nvtile_down [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 
         %column2 = arith.addi %column, %c128 : i32
         %column3 = arith.addi %column1, %c128 : i32
         %f0 = nvtile.columns %y0 from 0 : !acc -> !chunk
-        nvtile.stage_store %f0 through %staging[0] warpgroup %wg to %ymap[%column, %c0, %row]
-            or %y[%row, %column] end %last limit %n : !chunk, !staging, !map, memref<?x4096xbf16>
+        %f0h = nvtile.round %f0 : !chunk -> !half
+        nvtile.stage_store %f0h through %staging[0] warpgroup %wg to %ymap[%column, %c0, %row]
+            or %y[%row, %column] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
         %f1 = nvtile.columns %y0 from 64 : !acc -> !chunk
-        nvtile.stage_store %f1 through %staging[1] warpgroup %wg to %ymap[%column1, %c0, %row]
-            or %y[%row, %column1] end %last limit %n : !chunk, !staging, !map, memref<?x4096xbf16>
+        %f1h = nvtile.round %f1 : !chunk -> !half
+        nvtile.stage_store %f1h through %staging[1] warpgroup %wg to %ymap[%column1, %c0, %row]
+            or %y[%row, %column1] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
         %f2 = nvtile.columns %y0 from 128 : !acc -> !chunk
-        nvtile.stage_store %f2 through %staging[2] warpgroup %wg to %ymap[%column2, %c0, %row]
-            or %y[%row, %column2] end %last limit %n : !chunk, !staging, !map, memref<?x4096xbf16>
+        %f2h = nvtile.round %f2 : !chunk -> !half
+        nvtile.stage_store %f2h through %staging[2] warpgroup %wg to %ymap[%column2, %c0, %row]
+            or %y[%row, %column2] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
         %f3 = nvtile.columns %y0 from 192 : !acc -> !chunk
-        nvtile.stage_store %f3 through %staging[3] warpgroup %wg to %ymap[%column3, %c0, %row]
-            or %y[%row, %column3] end %last limit %n : !chunk, !staging, !map, memref<?x4096xbf16>
+        %f3h = nvtile.round %f3 : !chunk -> !half
+        nvtile.stage_store %f3h through %staging[3] warpgroup %wg to %ymap[%column3, %c0, %row]
+            or %y[%row, %column3] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
         scf.yield %sum#0 : i32
       }
       nvtile.stage_flush

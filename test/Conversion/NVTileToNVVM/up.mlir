@@ -7,6 +7,7 @@
 !map = !nvtile.tensor_map<bf16>
 !acc = !nvtile.fragment<64x256>
 !chunk = !nvtile.fragment<64x64>
+!half = !nvtile.fragment<64x64, bf16>
 
 // CHECK-LABEL: llvm.func @up
 // CHECK-SAME: nvtile.block = 384 : i32, nvtile.shared_memory = 230400 : i32
@@ -105,10 +106,12 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>
         %g1 = nvtile.columns %h0 from 64 : !acc -> !chunk
         %u0 = nvtile.columns %h0 from 128 : !acc -> !chunk
         %u1 = nvtile.columns %h0 from 192 : !acc -> !chunk
-        nvtile.stage_store %g0 through %staging[0] warpgroup %wg to %hmap[%column, %c0, %row]
-            or %h[%row, %column] end %last limit %n : !chunk, !nvtile.staging<2>, !map, memref<?x512xbf16>
-        nvtile.stage_store %u0 through %staging[1] warpgroup %wg to %hmap[%column, %c1, %row]
-            or %h[%row, %up0] end %last limit %n2 : !chunk, !nvtile.staging<2>, !map, memref<?x512xbf16>
+        %g0h = nvtile.round %g0 : !chunk -> !half
+        nvtile.stage_store %g0h through %staging[0] warpgroup %wg to %hmap[%column, %c0, %row]
+            or %h[%row, %column] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+        %u0h = nvtile.round %u0 : !chunk -> !half
+        nvtile.stage_store %u0h through %staging[1] warpgroup %wg to %hmap[%column, %c1, %row]
+            or %h[%row, %up0] end %last limit %n2 : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
         %a0 = nvtile.map(%g0, %u0 : !chunk, !chunk) -> !chunk {
         ^bb0(%g: f32, %u: f32):
           %one = arith.constant 1.0 : f32
@@ -119,12 +122,15 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>
           %y = arith.mulf %q, %u : f32
           nvtile.yield %y : f32
         }
-        nvtile.stage_store %a0 through %staging[0] warpgroup %wg to %amap[%column, %c0, %row]
-            or %a[%row, %column] end %last limit %n : !chunk, !nvtile.staging<2>, !map, memref<?x256xbf16>
-        nvtile.stage_store %g1 through %staging[1] warpgroup %wg to %hmap[%column1, %c0, %row]
-            or %h[%row, %column1] end %last limit %n : !chunk, !nvtile.staging<2>, !map, memref<?x512xbf16>
-        nvtile.stage_store %u1 through %staging[0] warpgroup %wg to %hmap[%column1, %c1, %row]
-            or %h[%row, %up1] end %last limit %n2 : !chunk, !nvtile.staging<2>, !map, memref<?x512xbf16>
+        %a0h = nvtile.round %a0 : !chunk -> !half
+        nvtile.stage_store %a0h through %staging[0] warpgroup %wg to %amap[%column, %c0, %row]
+            or %a[%row, %column] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x256xbf16>
+        %g1h = nvtile.round %g1 : !chunk -> !half
+        nvtile.stage_store %g1h through %staging[1] warpgroup %wg to %hmap[%column1, %c0, %row]
+            or %h[%row, %column1] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+        %u1h = nvtile.round %u1 : !chunk -> !half
+        nvtile.stage_store %u1h through %staging[0] warpgroup %wg to %hmap[%column1, %c1, %row]
+            or %h[%row, %up1] end %last limit %n2 : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
         %a1 = nvtile.map(%g1, %u1 : !chunk, !chunk) -> !chunk {
         ^bb0(%g: f32, %u: f32):
           %one = arith.constant 1.0 : f32
@@ -135,8 +141,9 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>
           %y = arith.mulf %q, %u : f32
           nvtile.yield %y : f32
         }
-        nvtile.stage_store %a1 through %staging[1] warpgroup %wg to %amap[%column1, %c0, %row]
-            or %a[%row, %column1] end %last limit %n : !chunk, !nvtile.staging<2>, !map, memref<?x256xbf16>
+        %a1h = nvtile.round %a1 : !chunk -> !half
+        nvtile.stage_store %a1h through %staging[1] warpgroup %wg to %amap[%column1, %c0, %row]
+            or %a[%row, %column1] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x256xbf16>
         scf.yield %sum#0 : i32
       }
       nvtile.stage_flush

@@ -9,12 +9,13 @@
 !map = !nvtile.tensor_map<bf16>
 !acc = !nvtile.fragment<64x256>
 !chunk = !nvtile.fragment<64x64>
+!half = !nvtile.fragment<64x64, bf16>
 !staging = !nvtile.staging<2>
 !ids = vector<4xi32>
 
 // CHECK-LABEL: llvm.func @wgrad
 // CHECK: nvvm.cp.async.shared.global {{.*}}, 16, cache = cg, %{{.*}} : !llvm.ptr<3>
-// CHECK: nvvm.wgmma.mma_async {{.*}}, A [<bf16>, #nvvm.wgmma_scale_in<one>, <col>], B [<bf16>, #nvvm.wgmma_scale_in<one>, <row>]
+// CHECK: nvvm.wgmma.mma_async {{.*}}, A[<bf16>, <one>, <col>], B[<bf16>, <one>, <row>]
 gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>] {
   gpu.func @wgrad(%dh: !map, %wmap: !map, %x: memref<?x4096xbf16>,
                   %order: memref<?xi32>, %dw: memref<128x2048x4096xbf16>,
@@ -137,17 +138,21 @@ gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx86", O =
           %col2 = arith.addi %col, %c128 : i32
           %col3 = arith.addi %col, %c192 : i32
           %f0 = nvtile.columns %y from 0 : !acc -> !chunk
-          nvtile.stage_store %f0 through %staging[0] warpgroup %wg to %wmap[%col, %row, %expert]
-              or %dw[%c0, %col] end %c64 limit %n : !chunk, !staging, !map, memref<128x2048x4096xbf16>
+          %f0h = nvtile.round %f0 : !chunk -> !half
+          nvtile.stage_store %f0h through %staging[0] warpgroup %wg to %wmap[%col, %row, %expert]
+              or %dw[%c0, %col] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
           %f1 = nvtile.columns %y from 64 : !acc -> !chunk
-          nvtile.stage_store %f1 through %staging[1] warpgroup %wg to %wmap[%col1, %row, %expert]
-              or %dw[%c0, %col1] end %c64 limit %n : !chunk, !staging, !map, memref<128x2048x4096xbf16>
+          %f1h = nvtile.round %f1 : !chunk -> !half
+          nvtile.stage_store %f1h through %staging[1] warpgroup %wg to %wmap[%col1, %row, %expert]
+              or %dw[%c0, %col1] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
           %f2 = nvtile.columns %y from 128 : !acc -> !chunk
-          nvtile.stage_store %f2 through %staging[0] warpgroup %wg to %wmap[%col2, %row, %expert]
-              or %dw[%c0, %col2] end %c64 limit %n : !chunk, !staging, !map, memref<128x2048x4096xbf16>
+          %f2h = nvtile.round %f2 : !chunk -> !half
+          nvtile.stage_store %f2h through %staging[0] warpgroup %wg to %wmap[%col2, %row, %expert]
+              or %dw[%c0, %col2] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
           %f3 = nvtile.columns %y from 192 : !acc -> !chunk
-          nvtile.stage_store %f3 through %staging[1] warpgroup %wg to %wmap[%col3, %row, %expert]
-              or %dw[%c0, %col3] end %c64 limit %n : !chunk, !staging, !map, memref<128x2048x4096xbf16>
+          %f3h = nvtile.round %f3 : !chunk -> !half
+          nvtile.stage_store %f3h through %staging[1] warpgroup %wg to %wmap[%col3, %row, %expert]
+              or %dw[%c0, %col3] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
           scf.yield %sum#0 : i32
         } else {
           scf.yield %p0 : i32

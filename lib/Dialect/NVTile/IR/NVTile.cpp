@@ -33,7 +33,9 @@ void NVTileDialect::initialize() {
 // Types
 //===----------------------------------------------------------------------===//
 
-int64_t RingType::getStageBytes() const { return getTileOffset(getRows().size()); }
+int64_t RingType::getStageBytes() const {
+  return getTileOffset(getRows().size());
+}
 
 int64_t RingType::getTileOffset(unsigned i) const {
   int64_t rows = 0;
@@ -68,37 +70,52 @@ Type FragmentType::parse(AsmParser &parser) {
   SMLoc loc = parser.getCurrentLocation();
   if (parser.parseLess() ||
       parser.parseDimensionList(shape, /*allowDynamic=*/false,
-                                /*withTrailingX=*/false) ||
-      parser.parseGreater())
+                                /*withTrailingX=*/false))
+    return {};
+  Type element = Float32Type::get(parser.getContext());
+  if (succeeded(parser.parseOptionalComma()) && parser.parseType(element))
+    return {};
+  if (parser.parseGreater())
     return {};
   if (shape.size() != 2) {
     parser.emitError(loc, "a fragment is <rows x columns>, as in <64x256>");
     return {};
   }
   return parser.getChecked<FragmentType>(loc, parser.getContext(), shape[0],
-                                         shape[1]);
+                                         shape[1], element);
 }
 
 void FragmentType::print(AsmPrinter &printer) const {
-  printer << "<" << getRows() << "x" << getColumns() << ">";
+  printer << "<" << getRows() << "x" << getColumns();
+  if (!getElementType().isF32())
+    printer << ", " << getElementType();
+  printer << ">";
 }
 
 LogicalResult FragmentType::verify(function_ref<InFlightDiagnostic()> emitError,
-                                   int64_t rows, int64_t columns) {
+                                   int64_t rows, int64_t columns,
+                                   Type element) {
   bool whole = rows == 64 && columns >= 8 && columns <= 256 && columns % 8 == 0;
   bool perRow = rows == 64 && columns == 1;
-  bool perColumn = rows == 1 && columns >= 8 && columns <= 256 && columns % 8 == 0;
+  bool perColumn =
+      rows == 1 && columns >= 8 && columns <= 256 && columns % 8 == 0;
   if (!whole && !perRow && !perColumn)
-    return emitError() << "a fragment is 64xN, 64x1 or 1xN with N a multiple of "
-                          "8 up to 256, got "
-                       << rows << "x" << columns;
+    return emitError()
+           << "a fragment is 64xN, 64x1 or 1xN with N a multiple of "
+              "8 up to 256, got "
+           << rows << "x" << columns;
+  if (!element.isF32() && !(whole && (element.isBF16() || element.isF16())))
+    return emitError() << "a fragment is f32 or, where 64xN, bf16 or f16, got "
+                       << element;
   return success();
 }
 
-int64_t FragmentType::getValues() const {
+int64_t FragmentType::getRegisters() const {
   if (getColumns() == 1)
     return 2;
-  return getRows() == 1 ? getColumns() / 4 : getColumns() / 2;
+  if (getRows() == 1 || !getElementType().isF32())
+    return getColumns() / 4;
+  return getColumns() / 2;
 }
 
 //===----------------------------------------------------------------------===//
@@ -109,10 +126,11 @@ LogicalResult TensorMapOp::verify() {
   size_t rank = getDims().size();
   if (rank < 2 || rank > 5 || getStrides().size() + 1 != rank ||
       getBox().size() != rank)
-    return emitOpError() << "wants 2 to 5 dims, one stride less and a box of as "
-                            "many sizes, got "
-                         << rank << ", " << getStrides().size() << " and "
-                         << getBox().size() << " (C1)";
+    return emitOpError()
+           << "wants 2 to 5 dims, one stride less and a box of as "
+              "many sizes, got "
+           << rank << ", " << getStrides().size() << " and " << getBox().size()
+           << " (C1)";
   for (int64_t size : getBox())
     if (size < 1 || size > 256)
       return emitOpError() << "box size " << size << " is not in 1..256 (C1)";
@@ -148,9 +166,8 @@ static LogicalResult verifyTile(Operation *op, RingType ring, int32_t tile,
   if (tile < 0 || tile >= static_cast<int64_t>(ring.getRows().size()))
     return op->emitOpError() << "tile " << tile << " is not in " << ring;
   if (row < 0 || row >= ring.getRows()[tile] || row % 8)
-    return op->emitOpError()
-           << "row " << row << " is no multiple of 8 in tile " << tile << " of "
-           << ring;
+    return op->emitOpError() << "row " << row << " is no multiple of 8 in tile "
+                             << tile << " of " << ring;
   return success();
 }
 
@@ -197,8 +214,7 @@ LogicalResult MmaOp::verify() {
 
 LogicalResult ColumnsOp::verify() {
   FragmentType from = getSource().getType(), to = getType();
-  if (from.getRows() != to.getRows() || to.getColumns() < 8 ||
-      getFirst() % 8 ||
+  if (from.getRows() != to.getRows() || to.getColumns() < 8 || getFirst() % 8 ||
       getFirst() + to.getColumns() > from.getColumns() || getFirst() < 0)
     return emitOpError() << "no columns " << getFirst() << ".. of " << from
                          << " are a " << to;
@@ -227,14 +243,35 @@ LogicalResult MapOp::verify() {
   }
   for (Type type : getOperandTypes()) {
     auto operand = cast<FragmentType>(type);
-    bool fits = result && (operand == result ||
-                           (operand.getColumns() == 1 &&
-                            operand.getRows() == result.getRows()) ||
-                           (operand.getRows() == 1 &&
-                            operand.getColumns() == result.getColumns()));
+    bool fits =
+        result &&
+        (operand == result ||
+         (operand.getColumns() == 1 && operand.getRows() == result.getRows()) ||
+         (operand.getRows() == 1 &&
+          operand.getColumns() == result.getColumns()));
     if (!fits)
       return emitOpError() << "operand " << operand
                            << " does not broadcast to the results";
   }
+  return success();
+}
+
+LogicalResult RoundOp::verify() {
+  FragmentType from = getSource().getType(), to = getType();
+  if (!from.getElementType().isF32() || to.getElementType().isF32() ||
+      from.getRows() != to.getRows() || from.getColumns() != to.getColumns())
+    return emitOpError() << "does not make " << to << " of " << from;
+  return success();
+}
+
+LogicalResult StageStoreOp::verify() {
+  Type element = cast<MemRefType>(getTarget().getType()).getElementType();
+  FragmentType expected = FragmentType::get(getContext(), 64, kDepth, element);
+  if (getFragment().getType() != expected)
+    return emitOpError() << "writes " << expected << ", got "
+                         << getFragment().getType();
+  if (static_cast<int64_t>(getBuffer()) >= getStaging().getType().getBuffers())
+    return emitOpError() << "buffer " << getBuffer() << " is not in "
+                         << getStaging().getType();
   return success();
 }

@@ -80,19 +80,25 @@ def NVTile_StagingType : NVTile_Type<"Staging", "staging"> {
 }
 
 def NVTile_FragmentType : NVTile_Type<"Fragment", "fragment"> {
-  let summary = "f32 values of 64 rows, spread over a warpgroup's registers";
+  let summary = "values of 64 rows, spread over a warpgroup's registers";
   let description = [{
-    `!nvtile.fragment<64x256>`: the accumulator of wgmma; thread t holds, for each
+    `!nvtile.fragment<64x256>`: f32, the accumulator of wgmma; thread t holds, for each
     8 columns, two of row 16 * (t / 32) + t % 32 / 4 and two of the row 8 below.
     `64x1`: one value a row (each held by four threads); `1x64`: one value a
     column (each held by 32 threads); they broadcast in `nvtile.map`.
+    `64x64, bf16`: rounded, two values of a row in a register.
   }];
-  let parameters = (ins "int64_t":$rows, "int64_t":$columns);
+  let parameters = (ins "int64_t":$rows, "int64_t":$columns,
+                        "::mlir::Type":$elementType);
+  let builders = [TypeBuilder<(ins "int64_t":$rows, "int64_t":$columns), [{
+    return $_get($_ctxt, rows, columns,
+                 ::mlir::Type(::mlir::Float32Type::get($_ctxt)));
+  }]>];
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// Values that one thread holds.
-    int64_t getValues() const;
+    /// Registers that one thread holds: values, or pairs of 16 bits.
+    int64_t getRegisters() const;
   }];
 }
 

@@ -348,6 +348,19 @@ def NVTile_YieldOp : NVTile_Op<"yield", [Pure, Terminator, HasParent<"MapOp">]> 
   let assemblyFormat = "($values^ `:` type($values))? attr-dict";
 }
 
+def NVTile_RoundOp : NVTile_Op<"round", [Pure]> {
+  let summary = "a fragment rounded to bf16 or f16, to nearest even";
+  let description = [{
+    ```
+    %r = nvtile.round %f : !nvtile.fragment<64x64> -> !nvtile.fragment<64x64, bf16>
+    ```
+  }];
+  let arguments = (ins NVTile_FragmentType:$source);
+  let results = (outs NVTile_FragmentType:$result);
+  let assemblyFormat = "$source attr-dict `:` type($source) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def NVTile_RowSumOp : NVTile_Op<"row_sum", [Pure]> {
   let summary = "sum of each row's columns";
   let description = [{
@@ -370,8 +383,9 @@ def NVTile_LoadFragmentOp : NVTile_Op<"load_fragment",
     ids[row + i] / divide. A `64xN` fragment reads N columns from `column`, a
     `64x1` fragment column `column` of each row (rows of a vector have one
     column), a `1xN` fragment N columns of row `row` alone. What lies in rows from
-    `end` on or columns from `limit` on (a multiple of 8) is unspecified, and not
-    read.
+    `end` on or columns from `limit` on is unspecified, and not read. Column and
+    limit are multiples of 8; where the limit is a constant multiple of N, the
+    column has to be one too.
 
     ```
     %h = nvtile.load_fragment %m[%row, %column] end %end limit %n
@@ -410,9 +424,9 @@ def NVTile_StoreFragmentOp : NVTile_Op<"store_fragment"> {
 }
 
 def NVTile_StageStoreOp : NVTile_Op<"stage_store", [AttrSizedOperandSegments]> {
-  let summary = "write a 64x64 fragment through a staging buffer";
+  let summary = "write a rounded 64x64 fragment through a staging buffer";
   let description = [{
-    Rounds to the target's 16-bit type. Where all 64 rows are below `end` the
+    Where all 64 rows are below `end` the
     copy engine writes the box at `coordinates`; otherwise, and where `ids` says
     where rows go, threads write 16 bytes each to rows below `end` and columns
     below `limit` of the target.
@@ -420,7 +434,7 @@ def NVTile_StageStoreOp : NVTile_Op<"stage_store", [AttrSizedOperandSegments]> {
     ```
     nvtile.stage_store %f through %staging[0] warpgroup %w
         to %map[%column, %c0, %row] or %h[%row, %column] end %end limit %n
-        : !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x512xbf16>
+        : !nvtile.fragment<64x64, bf16>, !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x512xbf16>
     ```
   }];
   let arguments = (ins NVTile_FragmentType:$fragment, NVTile_StagingType:$staging,
@@ -437,6 +451,7 @@ def NVTile_StageStoreOp : NVTile_Op<"stage_store", [AttrSizedOperandSegments]> {
     type($fragment) `,` type($staging) `,` type($map) `,` type($target)
     (`,` type($ids)^)?
   }];
+  let hasVerifier = 1;
 }
 
 def NVTile_StageFlushOp : NVTile_Op<"stage_flush"> {

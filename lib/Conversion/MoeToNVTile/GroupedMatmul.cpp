@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+// moe.grouped_matmul as one nvtile kernel. A tile is 128 grouped rows and 256
+// accumulator columns: all values of 256 / c region columns side by side, so
+// that the region finds its arguments in one thread.
+#include "KernelBuilder.h"
+
+#include "moe/Conversion/NVTileToNVVM/ScalarMath.h"
+
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::nvtile;
+
+static MemRefType memrefOf(Value value) {
+  return cast<MemRefType>(value.getType());
+}
+
+static bool isHalf(Type type) { return type.isBF16() || type.isF16(); }
+
+//===----------------------------------------------------------------------===//
+// What fits
+//===----------------------------------------------------------------------===//
+
+template <typename... Parts> static std::string reason(const Parts &...parts) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  (os << ... << parts);
+  return text;
+}
+
+std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
+  int64_t count = op.getColumns().getCount(), width = op.getWidth();
+  Type element = memrefOf(op.getLhs()[0]).getElementType();
+  if (!isHalf(element))
+    return reason("its operands are ", element, ", not bf16 or f16");
+  if (count != 1 && count != 2 && count != 4)
+    return reason("its accumulator has ", count,
+                  " column blocks, not 1, 2 or 4");
+  if (width % 8)
+    return reason("its ", width, " columns are no multiple of 8");
+  for (auto [i, lhs] : llvm::enumerate(op.getLhs())) {
+    if (memrefOf(lhs).getElementType() != element ||
+        memrefOf(op.getRhs()[i]).getElementType() != element)
+      return "its operands differ in type";
+    if (memrefOf(lhs).isDynamicDim(1) || memrefOf(lhs).getDimSize(1) % 8)
+      return reason("the ", memrefOf(lhs).getDimSize(1),
+                    " columns of its left rows are no multiple of 8");
+    if (op.rhsLayout(i) == WeightLayout::InOut &&
+        op.getColumns().getLayout() == ColumnLayout::Interleave)
+      return "interleaved columns of (E, in, out) weights";
+  }
+  for (auto [operand, attr] : llvm::zip_equal(op.getIns(), op.getInPorts())) {
+    auto port = cast<PortAttr>(attr);
+    if (port.getKind() == PortKind::Partials)
+      return "its region reads partials";
+    if (port.hasColumns() && port.getLayout() == ColumnLayout::Interleave)
+      return "its region reads interleaved columns";
+    if (!isHalf(memrefOf(operand).getElementType()) &&
+        !memrefOf(operand).getElementType().isF32())
+      return reason("its region reads ", memrefOf(operand).getElementType());
+  }
+  for (auto [result, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
+    auto port = cast<PortAttr>(attr);
+    if (port.getKind() != PortKind::Rows &&
+        port.getKind() != PortKind::Partials)
+      return "a result is no rows or partials";
+    if (port.getOrder() != RowOrder::Grouped)
+      return "a result is not in grouped order";
+    if (port.hasColumns() && port.getLayout() == ColumnLayout::Interleave)
+      return "a result has interleaved columns";
+    if (port.getKind() == PortKind::Partials && count == 4)
+      return "partials of four column blocks";
+    Type type = memrefOf(result).getElementType();
+    if (!isHalf(type) && !type.isF32())
+      return reason("a result is ", type);
+  }
+  for (Operation &inner : op.getBody().front().without_terminator())
+    if (!isScalarMath(&inner))
+      return reason("its region has ", inner.getName().getStringRef());
+  return {};
+}
+
+//===----------------------------------------------------------------------===//
+// The kernel
+//===----------------------------------------------------------------------===//
+
+namespace {
+struct Pair {
+  RowOrder order;
+  WeightLayout layout;
+  int64_t depth;
+  /// Left rows as a map (grouped) or memory (gathered), and the weights' map.
+  Value lhs, rhs;
+  bool gathered() const { return order != RowOrder::Grouped; }
+};
+
+/// A result: its parameter and, for 16-bit rows, its map.
+struct Result {
+  PortAttr port;
+  Value memory, map;
+};
+
+class Matmul {
+public:
+  Matmul(GroupedMatmulOp op, const Tables &tables);
+  void build();
+
+private:
+  void passPairs();
+  void passPorts();
+  void produce();
+  void load(const Pair &pair, Value ids, Value position, Value step,
+            Value first, Value column, Value expert);
+  void consume(Value warpgroup);
+  void epilogue(Value accumulator, Value warpgroup, Value row, Value end,
+                Value expert, Value column);
+  Value loadPort(unsigned index, int64_t value, Value row, Value end,
+                 Value expert, Value column);
+  /// Row order of an operand in memory: what `by` and `divide` say.
+  Value idsOf(RowOrder order) {
+    return order == RowOrder::Grouped ? Value() : rowTable;
+  }
+  int64_t divideOf(RowOrder order) {
+    return order == RowOrder::Token ? tables.k : 1;
+  }
+  Value fills(const Pair &pair) {
+    return b.i32(llvm::divideCeil(pair.depth, kDepth));
+  }
+
+  GroupedMatmulOp op;
+  const Tables &tables;
+  KernelBuilder kernel;
+  KernelCode &b;
+  Type element;
+  int64_t count, width, columns, tiles;
+  bool interleaved, gathers = false;
+
+  SmallVector<Pair> pairs;
+  Values ins;
+  SmallVector<Result> results;
+  Value table, rowTable, ring, staging, work, rowBlocks;
+};
+} // namespace
+
+Matmul::Matmul(GroupedMatmulOp op, const Tables &tables)
+    : op(op), tables(tables), kernel(op, tables, "grouped_matmul"), b(kernel.b),
+      element(memrefOf(op.getLhs()[0]).getElementType()),
+      count(op.getColumns().getCount()), width(op.getWidth()),
+      columns(kTileColumns / count), tiles(llvm::divideCeil(width, columns)),
+      interleaved(op.getColumns().getLayout() == ColumnLayout::Interleave) {}
+
+void Matmul::passPairs() {
+  for (auto [i, lhs] : llvm::enumerate(op.getLhs())) {
+    Pair pair{
+        op.lhsOrder(i), op.rhsLayout(i), memrefOf(lhs).getDimSize(1), {}, {}};
+    int64_t depth = pair.depth, out = count * width;
+    gathers |= pair.gathered();
+    pair.lhs = pair.gathered() ? kernel.pass(lhs)
+                               : kernel.passMap(lhs, {depth, -1}, {2 * depth},
+                                                {kDepth, kBlockRows});
+    Value rhs = op.getRhs()[i];
+    // Column blocks are a dimension, so that a box ends with its block.
+    if (pair.layout == WeightLayout::InOut)
+      pair.rhs = kernel.passMap(rhs, {width, count, depth, tables.experts},
+                                {2 * width, 2 * out, 2 * out * depth},
+                                {kDepth, 1, kDepth, 1});
+    else if (interleaved)
+      pair.rhs = kernel.passMap(rhs, {depth, width, count, tables.experts},
+                                {2 * depth * count, 2 * depth, 2 * out * depth},
+                                {kDepth, columns, 1, 1});
+    else
+      pair.rhs = kernel.passMap(rhs, {depth, width, count, tables.experts},
+                                {2 * depth, 2 * depth * width, 2 * out * depth},
+                                {kDepth, columns, 1, 1});
+    pairs.push_back(pair);
+  }
+}
+
+void Matmul::passPorts() {
+  for (auto [operand, attr] : llvm::zip_equal(op.getIns(), op.getInPorts()))
+    ins.push_back(cast<PortAttr>(attr).getKind() == PortKind::Scalar
+                      ? kernel.passFlat(operand)
+                      : kernel.pass(operand));
+  for (auto [out, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
+    Result result{cast<PortAttr>(attr), kernel.pass(out), {}};
+    int64_t blocks = result.port.getCount();
+    if (result.port.hasColumns() && isHalf(memrefOf(out).getElementType()))
+      result.map =
+          kernel.passMap(out, {width, blocks, -1},
+                         {2 * width, 2 * width * blocks}, {kChunk, 1, 64});
+    results.push_back(result);
+  }
+}
+
+void Matmul::build() {
+  passPairs();
+  passPorts();
+  table = kernel.pass(tables.work);
+  rowTable = kernel.pass(tables.order);
+
+  // Staging buffers have fixed places, so a tile fills each equally often.
+  int64_t stores = 0;
+  for (const Result &result : results)
+    if (result.map)
+      stores += result.port.getCount() * columns / kChunk;
+  int64_t stages = kernel.config("stages", gathers || stores % 4 ? 4 : 3);
+  int64_t buffers = kernel.config("buffers", stages == 3 ? 4 : 2);
+  while (buffers > 1 && stores % buffers)
+    --buffers;
+
+  constexpr int32_t kProducers = 128;
+  ring = kernel.makeRing(stages, {kBlockRows, kTileColumns},
+                         gathers ? 1 + kProducers : 1);
+  staging = kernel.makeStaging(buffers);
+  rowBlocks = WorkCountOp::create(b, b.getI32Type(), table);
+  work = b.mul(rowBlocks, tiles);
+  kernel.specialize(
+      gathers, [&] { produce(); },
+      [&](Value warpgroup) { consume(warpgroup); });
+  kernel.finish();
+}
+
+//===----------------------------------------------------------------------===//
+// The producing warpgroup
+//===----------------------------------------------------------------------===//
+
+void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
+                  Value first, Value column, Value expert) {
+  Value k = b.mul(step, kDepth);
+  AcquireOp::create(b, ring, position);
+  auto copies = [&] {
+    int64_t bytes = 128 * (kTileColumns + (pair.gathered() ? 0 : kBlockRows));
+    ExpectOp::create(b, ring, position, bytes);
+    if (!pair.gathered())
+      LoadOp::create(b, pair.lhs, ValueRange{k, first}, ring, position, 0, 0);
+    if (pair.layout == WeightLayout::OutIn) {
+      for (int64_t i = 0; i < count; ++i)
+        LoadOp::create(b, pair.rhs, ValueRange{k, column, b.i32(i), expert},
+                       ring, position, 1, i * columns);
+      return;
+    }
+    // Blocks of 64 columns x 64 contraction steps.
+    for (int64_t at = 0; at < kTileColumns; at += kDepth)
+      LoadOp::create(b, pair.rhs,
+                     ValueRange{b.add(column, at % columns),
+                                b.i32(at / columns), k, expert},
+                     ring, position, 1, at);
+  };
+  if (!gathers)
+    return copies();
+  b.elect(copies);
+  constexpr int64_t kLag = 1;
+  if (pair.gathered())
+    GatherOp::create(b, pair.lhs, ids, k, Value(), ring, position, 0);
+  CommitOp::create(b, ring, position, kLag);
+}
+
+void Matmul::produce() {
+  if (!gathers)
+    return b.elect([&] {
+      b.loop(b.blockId(), work, b.gridSize(), b.i32(0),
+             [&](Value t, ValueRange carried) -> Values {
+               auto item = kernel.workItem(table, b.div(t, tiles), false);
+               Value column = b.mul(b.rem(t, tiles), columns);
+               Value position = carried[0];
+               for (const Pair &pair : pairs)
+                 position =
+                     b.loop(b.i32(0), fills(pair), b.i32(1), position,
+                            [&](Value step, ValueRange carried) -> Values {
+                              load(pair, Value(), carried[0], step,
+                                   item.getFirst(), column, item.getExpert());
+                              return {b.add(carried[0], 1)};
+                            })[0];
+               return {position};
+             });
+    });
+
+  // Row ids are read a tile ahead, so that no copy waits for them.
+  SmallVector<RowOrder, 2> orders;
+  for (const Pair &pair : pairs)
+    if (pair.gathered() && !llvm::is_contained(orders, pair.order))
+      orders.push_back(pair.order);
+  auto idsType = VectorType::get(kBlockRows / 16, b.getI32Type());
+  Value grid = b.gridSize(), last = b.sub(rowBlocks, 1);
+  auto itemOf = [&](Value t) -> Values {
+    Value index = b.op<arith::MinSIOp>(b.div(t, tiles), last);
+    auto item = kernel.workItem(table, index, false);
+    Values values = item.getResults();
+    for (RowOrder order : orders)
+      values.push_back(RowIdsOp::create(b, idsType, rowTable, item.getFirst(),
+                                        item.getEnd(), divideOf(order)));
+    return values;
+  };
+  Value start = b.blockId();
+  Values inits = {b.i32(0)};
+  llvm::append_range(inits, itemOf(start));
+  Value end = b.loop(
+      start, work, grid, inits, [&](Value t, ValueRange carried) -> Values {
+        Values next = itemOf(b.add(t, grid));
+        Value column = b.mul(b.rem(t, tiles), columns);
+        Value position = carried[0];
+        for (const Pair &pair : pairs) {
+          const auto *order = llvm::find(orders, pair.order);
+          Value ids = order == orders.end()
+                          ? Value()
+                          : carried[4 + (order - orders.begin())];
+          position = b.loop(b.i32(0), fills(pair), b.i32(1), position,
+                            [&](Value step, ValueRange inner) -> Values {
+                              load(pair, ids, inner[0], step, carried[1],
+                                   column, carried[3]);
+                              return {b.add(inner[0], 1)};
+                            })[0];
+        }
+        Values yielded = {position};
+        llvm::append_range(yielded, next);
+        return yielded;
+      })[0];
+  DrainOp::create(b, ring, end, 1);
+}
+
+//===----------------------------------------------------------------------===//
+// The consuming warpgroups
+//===----------------------------------------------------------------------===//
+
+void Matmul::consume(Value warpgroup) {
+  auto type = FragmentType::get(b.getContext(), 64, kTileColumns);
+  Value half = b.mul(warpgroup, 64), zero = ZeroOp::create(b, type);
+  b.loop(b.blockId(), work, b.gridSize(), b.i32(0),
+         [&](Value t, ValueRange carried) -> Values {
+           auto item = kernel.workItem(table, b.div(t, tiles), false);
+           Value column = b.mul(b.rem(t, tiles), columns);
+           Value position = carried[0], accumulator = zero;
+           for (const Pair &pair : pairs)
+             std::tie(position, accumulator) = kernel.products(
+                 ring, carried[0], position, fills(pair), accumulator,
+                 warpgroup, element, /*lhsMN=*/false,
+                 pair.layout == WeightLayout::InOut);
+           accumulator = kernel.finishProducts(ring, position, accumulator);
+           epilogue(accumulator, warpgroup, b.add(item.getFirst(), half),
+                    item.getEnd(), item.getExpert(), column);
+           return {position};
+         });
+  StageFlushOp::create(b);
+}
+
+/// Value `value` of region operand `index`, as a fragment for the columns from
+/// `column`.
+Value Matmul::loadPort(unsigned index, int64_t value, Value row, Value end,
+                       Value expert, Value column) {
+  PortAttr port = op.inPort(index);
+  auto fragment = [&](int64_t rows, int64_t columns) {
+    return FragmentType::get(b.getContext(), rows, columns);
+  };
+  Value first = value ? b.add(column, value * width) : column;
+  Value limit = b.i32((value + 1) * width);
+  if (port.getKind() == PortKind::Expert)
+    return LoadFragmentOp::create(b, fragment(1, kChunk), ins[index], expert,
+                                  first, end, limit, Value(), 1);
+  bool scalar = port.getKind() == PortKind::Scalar;
+  return LoadFragmentOp::create(
+      b, scalar ? fragment(64, 1) : fragment(64, kChunk), ins[index], row,
+      scalar ? b.i32(0) : first, end, scalar ? b.i32(1) : limit,
+      idsOf(port.getOrder()), divideOf(port.getOrder()));
+}
+
+void Matmul::epilogue(Value accumulator, Value warpgroup, Value row, Value end,
+                      Value expert, Value firstColumn) {
+  auto chunkType = FragmentType::get(b.getContext(), 64, kChunk);
+  auto sumType = FragmentType::get(b.getContext(), 64, 1);
+  Block &body = op.getBody().front();
+  Values scalars(ins.size()), sums(results.size());
+  for (auto [i, attr] : llvm::enumerate(op.getInPorts()))
+    if (cast<PortAttr>(attr).getKind() == PortKind::Scalar)
+      scalars[i] = loadPort(i, 0, row, end, expert, firstColumn);
+
+  for (int64_t chunk = 0; chunk < columns / kChunk; ++chunk) {
+    Value column = b.add(firstColumn, chunk * kChunk);
+    Values arguments;
+    for (int64_t i = 0; i < count; ++i)
+      arguments.push_back(ColumnsOp::create(b, chunkType, accumulator,
+                                            i * columns + chunk * kChunk));
+    for (auto [i, attr] : llvm::enumerate(op.getInPorts()))
+      for (int64_t v = 0; v < cast<PortAttr>(attr).numValues(); ++v)
+        arguments.push_back(
+            scalars[i] ? scalars[i] : loadPort(i, v, row, end, expert, column));
+
+    Operation *yield = body.getTerminator();
+    SmallVector<Type> types(yield->getNumOperands(), chunkType);
+    auto map = MapOp::create(b, types, arguments);
+    {
+      OpBuilder::InsertionGuard guard(b);
+      Block *inner = b.createBlock(&map.getBody());
+      IRMapping mapping;
+      for (BlockArgument argument : body.getArguments())
+        mapping.map(argument,
+                    inner->addArgument(argument.getType(), argument.getLoc()));
+      for (Operation &scalar : body.without_terminator())
+        b.clone(scalar, mapping);
+      Values yielded;
+      for (Value value : yield->getOperands())
+        yielded.push_back(mapping.lookup(value));
+      nvtile::YieldOp::create(b, yielded);
+    }
+
+    // Rounded first: half the registers wait for the stores.
+    Values fragments = map.getResults();
+    unsigned next = 0;
+    for (const Result &result : results)
+      for (int64_t v = 0; v < result.port.numValues(); ++v, ++next)
+        if (result.map)
+          fragments[next] = kernel.round(fragments[next], result.memory);
+    next = 0;
+    for (auto [i, result] : llvm::enumerate(results)) {
+      if (result.port.getKind() == PortKind::Partials) {
+        // Two chunks are a segment.
+        Value sum = RowSumOp::create(b, sumType, fragments[next++],
+                                     b.sub(b.i32(width), column));
+        if (chunk % 2 == 0) {
+          sums[i] = sum;
+          continue;
+        }
+        StoreFragmentOp::create(b, kernel.sum(sums[i], sum), result.memory, row,
+                                b.div(column, kRowSumSegment), end,
+                                b.i32(numRowSumSegments(width)), Value(), 1);
+        continue;
+      }
+      for (int64_t v = 0; v < result.port.getCount(); ++v) {
+        Value fragment = fragments[next++];
+        Value at = v ? b.add(column, v * width) : column;
+        Value limit = b.i32((v + 1) * width);
+        if (result.map)
+          kernel.stageStore(fragment, staging, warpgroup, result.map,
+                            {column, b.i32(v), row}, result.memory, row, at,
+                            end, limit);
+        else
+          StoreFragmentOp::create(b, fragment, result.memory, row, at, end,
+                                  limit, Value(), 1);
+      }
+    }
+  }
+}
+
+void mlir::moe::buildNVTileKernel(GroupedMatmulOp op, const Tables &tables) {
+  Matmul(op, tables).build();
+}

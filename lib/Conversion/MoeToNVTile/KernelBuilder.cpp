@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "KernelBuilder.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::nvtile;
+
+//===----------------------------------------------------------------------===//
+// Code
+//===----------------------------------------------------------------------===//
+
+Value KernelCode::blockId() {
+  return arith::IndexCastOp::create(
+      *this, getI32Type(), gpu::BlockIdOp::create(*this, gpu::Dimension::x));
+}
+
+Value KernelCode::gridSize() {
+  return arith::IndexCastOp::create(
+      *this, getI32Type(), gpu::GridDimOp::create(*this, gpu::Dimension::x));
+}
+
+Values KernelCode::loop(Value from, Value to, Value step, ValueRange inits,
+                        function_ref<Values(Value, ValueRange)> body) {
+  auto loop = scf::ForOp::create(*this, from, to, step, inits);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(loop.getBody());
+  Values yielded = body(loop.getInductionVar(), loop.getRegionIterArgs());
+  if (inits.empty())
+    return {};
+  scf::YieldOp::create(*this, yielded);
+  return loop.getResults();
+}
+
+void KernelCode::when(Value condition, function_ref<void()> body) {
+  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/false);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  body();
+}
+
+void KernelCode::elect(function_ref<void()> body) {
+  auto elect = ElectOp::create(*this);
+  OpBuilder::InsertionGuard guard(*this);
+  createBlock(&elect.getBody());
+  body();
+}
+
+//===----------------------------------------------------------------------===//
+// Kernel, parameters and launch
+//===----------------------------------------------------------------------===//
+
+KernelBuilder::KernelBuilder(Operation *op, const Tables &tables,
+                             StringRef name)
+    : host(op->getLoc(), op), b(op->getLoc(), op), tables(tables), op(op) {
+  auto top = op->getParentOfType<ModuleOp>();
+  auto function = op->getParentOfType<func::FuncOp>();
+  std::string symbol;
+  for (unsigned i = 0;; ++i) {
+    symbol = (function.getName() + "_" + name + "_" + Twine(i)).str();
+    if (!top.lookupSymbol(symbol + "_module"))
+      break;
+  }
+  b.setInsertionPointToEnd(top.getBody());
+  module = gpu::GPUModuleOp::create(b, symbol + "_module");
+  module.setTargetsAttr(b.getArrayAttr(
+      NVVM::NVVMTargetAttr::get(b.getContext(), /*optLevel=*/3,
+                                "nvptx64-nvidia-cuda", "sm_90a", "+ptx86")));
+  b.setInsertionPointToEnd(module.getBody());
+  kernel = gpu::GPUFuncOp::create(b, symbol, b.getFunctionType({}, {}));
+  kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), b.getUnitAttr());
+  b.setInsertionPointToStart(&kernel.getBody().front());
+}
+
+Value KernelBuilder::pass(Value value) {
+  Value &parameter = parameters[value];
+  if (!parameter) {
+    (void)kernel.insertArgument(operands.size(), value.getType(),
+                                DictionaryAttr(), value.getLoc());
+    parameter = kernel.getArgument(operands.size());
+    operands.push_back(value);
+  }
+  return parameter;
+}
+
+Value KernelBuilder::passMap(Value source, ArrayRef<int64_t> dims,
+                             ArrayRef<int64_t> strides, ArrayRef<int64_t> box) {
+  auto number = [&](int64_t value) -> Value {
+    return arith::ConstantIndexOp::create(host, value);
+  };
+  Values sizes, distances = llvm::map_to_vector(strides, number);
+  for (int64_t dim : dims) {
+    if (dim >= 0) {
+      sizes.push_back(number(dim));
+      continue;
+    }
+    Value rows = memref::DimOp::create(host, source, 0);
+    sizes.push_back(arith::MaxSIOp::create(host, rows, number(1)));
+  }
+  auto element = cast<MemRefType>(source.getType()).getElementType();
+  return pass(TensorMapOp::create(host,
+                                  TensorMapType::get(b.getContext(), element),
+                                  source, sizes, distances, box));
+}
+
+Value KernelBuilder::passFlat(Value source) {
+  auto type = cast<MemRefType>(source.getType());
+  if (type.getRank() == 1)
+    return pass(source);
+  ReassociationIndices all =
+      llvm::to_vector(llvm::seq<int64_t>(type.getRank()));
+  return pass(memref::CollapseShapeOp::create(
+      host, source, ArrayRef<ReassociationIndices>(all)));
+}
+
+int64_t KernelBuilder::config(StringRef name, int64_t otherwise) {
+  auto config = op->getAttrOfType<ConfigAttr>("moe.config");
+  auto number =
+      config ? dyn_cast_or_null<IntegerAttr>(config.getValues().get(name))
+             : IntegerAttr();
+  return number ? number.getInt() : otherwise;
+}
+
+void KernelBuilder::finish() {
+  b.setInsertionPointToEnd(&kernel.getBody().front());
+  gpu::ReturnOp::create(b);
+  StringRef name = "moe_rt_multiprocessors";
+  auto top = op->getParentOfType<ModuleOp>();
+  if (!top.lookupSymbol(name)) {
+    OpBuilder atStart = OpBuilder::atBlockBegin(top.getBody());
+    func::FuncOp::create(atStart, op->getLoc(), name,
+                         b.getFunctionType({}, {b.getI64Type()}))
+        .setPrivate();
+  }
+  Value processors =
+      func::CallOp::create(host, name, TypeRange(b.getI64Type()), ValueRange())
+          .getResult(0);
+  Value grid =
+      arith::IndexCastOp::create(host, host.getIndexType(), processors);
+  Value one = arith::ConstantIndexOp::create(host, 1);
+  Value threads = arith::ConstantIndexOp::create(host, kThreads);
+  gpu::LaunchFuncOp::create(host, kernel, gpu::KernelDim3{grid, one, one},
+                            gpu::KernelDim3{threads, one, one}, Value(),
+                            operands);
+}
+
+//===----------------------------------------------------------------------===//
+// Parts of kernels
+//===----------------------------------------------------------------------===//
+
+Value KernelBuilder::makeRing(int64_t stages, ArrayRef<int64_t> rows,
+                              int64_t fills) {
+  constexpr int32_t kConsumingWarps = 8;
+  return MakeRingOp::create(b, RingType::get(b.getContext(), stages, rows),
+                            fills, kConsumingWarps);
+}
+
+Value KernelBuilder::makeStaging(int64_t buffers) {
+  return MakeStagingOp::create(b, StagingType::get(b.getContext(), buffers));
+}
+
+void KernelBuilder::specialize(bool gathers, function_ref<void()> produce,
+                               function_ref<void(Value)> consume) {
+  // What the two roles need, as measured: registers of three warpgroups sum to
+  // at most 512.
+  auto roles = gathers ? SpecializeOp::create(b, 56, 224)
+                       : SpecializeOp::create(b, 40, 232);
+  OpBuilder::InsertionGuard guard(b);
+  b.createBlock(&roles.getProduce());
+  produce();
+  Block *consumer =
+      b.createBlock(&roles.getConsume(), {}, b.getI32Type(), b.getLoc());
+  consume(consumer->getArgument(0));
+}
+
+WorkItemOp KernelBuilder::workItem(Value table, Value index, bool byExpert) {
+  Type i32 = b.getI32Type();
+  return WorkItemOp::create(b, i32, i32, i32, table, index, tables.experts,
+                            byExpert);
+}
+
+Value KernelBuilder::sum(Value left, Value right) {
+  auto map =
+      MapOp::create(b, TypeRange(left.getType()), ValueRange{left, right});
+  OpBuilder::InsertionGuard guard(b);
+  Block *body = b.createBlock(&map.getBody());
+  body->addArguments({b.getF32Type(), b.getF32Type()},
+                     {b.getLoc(), b.getLoc()});
+  Value total =
+      arith::AddFOp::create(b, body->getArgument(0), body->getArgument(1));
+  nvtile::YieldOp::create(b, total);
+  return map.getResult(0);
+}
+
+std::pair<Value, Value> KernelBuilder::products(Value ring, Value first,
+                                                Value from, Value steps,
+                                                Value accumulator,
+                                                Value warpgroup, Type element,
+                                                bool lhsMN, bool rhsMN) {
+  Values end = b.loop(
+      b.i32(0), steps, b.i32(1), {from, accumulator},
+      [&](Value, ValueRange carried) -> Values {
+        Value position = carried[0];
+        AwaitOp::create(b, ring, position);
+        Value started =
+            MmaOp::create(b, accumulator.getType(), ring, position, carried[1],
+                          0, 1, warpgroup, element, lhsMN, rhsMN);
+        Value done = MmaWaitOp::create(b, accumulator.getType(), started, 1);
+        b.when(b.compare(arith::CmpIPredicate::ne, position, first),
+               [&] { ReleaseOp::create(b, ring, b.sub(position, 1)); });
+        return {b.add(position, 1), done};
+      });
+  return {end[0], end[1]};
+}
+
+Value KernelBuilder::finishProducts(Value ring, Value next, Value accumulator) {
+  Value done = MmaWaitOp::create(b, accumulator.getType(), accumulator, 0);
+  ReleaseOp::create(b, ring, b.sub(next, 1));
+  return done;
+}
+
+Value KernelBuilder::round(Value fragment, Value target) {
+  auto type = cast<FragmentType>(fragment.getType());
+  return RoundOp::create(
+      b,
+      FragmentType::get(b.getContext(), type.getRows(), type.getColumns(),
+                        cast<MemRefType>(target.getType()).getElementType()),
+      fragment);
+}
+
+void KernelBuilder::stageStore(Value fragment, Value staging, Value warpgroup,
+                               Value map, ValueRange coordinates, Value target,
+                               Value row, Value column, Value end,
+                               Value limit) {
+  int64_t buffers = cast<StagingType>(staging.getType()).getBuffers();
+  StageStoreOp::create(b, fragment, staging, staged++ % buffers, warpgroup, map,
+                       coordinates, target, row, column, end, limit, Value(),
+                       1);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// What both kernels of convert-moe-to-nvtile are built with.
+#ifndef MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H
+#define MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H
+
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/NVTile/IR/NVTile.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+namespace mlir::moe {
+
+using Values = SmallVector<Value>;
+using nvtile::FragmentType;
+
+/// Columns of an accumulator, and of what the epilogue works on at a time.
+constexpr int64_t kTileColumns = 256, kChunk = 64;
+
+/// A builder of i32 arithmetic and loops.
+struct KernelCode : ImplicitLocOpBuilder {
+  using ImplicitLocOpBuilder::ImplicitLocOpBuilder;
+
+  Value i32(int64_t value) {
+    return arith::ConstantIntOp::create(*this, value, 32);
+  }
+  template <typename Op> Value op(Value a, Value b) {
+    return Op::create(*this, a, b);
+  }
+  template <typename Op> Value op(Value a, int64_t b) {
+    return Op::create(*this, a, i32(b));
+  }
+  template <typename T> Value add(Value a, T b) {
+    return op<arith::AddIOp>(a, b);
+  }
+  template <typename T> Value sub(Value a, T b) {
+    return op<arith::SubIOp>(a, b);
+  }
+  template <typename T> Value mul(Value a, T b) {
+    return op<arith::MulIOp>(a, b);
+  }
+  template <typename T> Value div(Value a, T b) {
+    return op<arith::DivUIOp>(a, b);
+  }
+  template <typename T> Value rem(Value a, T b) {
+    return op<arith::RemUIOp>(a, b);
+  }
+  Value compare(arith::CmpIPredicate predicate, Value a, Value b) {
+    return arith::CmpIOp::create(*this, predicate, a, b);
+  }
+  Value blockId();
+  Value gridSize();
+
+  /// A loop that carries `inits`; returns what the last turn yielded.
+  Values loop(Value from, Value to, Value step, ValueRange inits,
+              function_ref<Values(Value, ValueRange)> body);
+  void when(Value condition, function_ref<void()> body);
+  /// `body` by one producing thread.
+  void elect(function_ref<void()> body);
+};
+
+/// The tables of the assignment that an op works by.
+struct Tables {
+  Value order, begin, end;
+  /// See nvtile.work_item.
+  Value work;
+  int64_t experts, k;
+};
+
+/// One kernel: a gpu.module with a gpu.func, and its launch.
+class KernelBuilder {
+public:
+  KernelBuilder(Operation *op, const Tables &tables, StringRef name);
+
+  /// Host code before the launch, and the kernel's code.
+  ImplicitLocOpBuilder host;
+  KernelCode b;
+  const Tables &tables;
+
+  /// The kernel's parameter for a host value.
+  Value pass(Value value);
+  /// A parameter with the layout of `source`; -1 among the dims stands for its
+  /// rows (at least one). Strides are in bytes.
+  Value passMap(Value source, ArrayRef<int64_t> dims, ArrayRef<int64_t> strides,
+                ArrayRef<int64_t> box);
+  /// A vector of a memref's elements, whatever its shape.
+  Value passFlat(Value source);
+
+  Value makeRing(int64_t stages, ArrayRef<int64_t> rows, int64_t fills);
+  Value makeStaging(int64_t buffers);
+  /// The two roles' code.
+  void specialize(bool gathers, function_ref<void()> produce,
+                  function_ref<void(Value)> consume);
+
+  /// Entry `index` of the work table's experts, or of its row blocks.
+  nvtile::WorkItemOp workItem(Value table, Value index, bool byExpert);
+
+  /// The sum of two fragments of one type.
+  Value sum(Value left, Value right);
+
+  /// The consumers' loop: products of `steps` fills from position `from`, added
+  /// to `accumulator`. `first` is the tile's first position: what lies before
+  /// it has been released. Returns the next position and the accumulator.
+  std::pair<Value, Value> products(Value ring, Value first, Value from,
+                                   Value steps, Value accumulator,
+                                   Value warpgroup, Type element, bool lhsMN,
+                                   bool rhsMN);
+  /// Waits for the last product before position `next`.
+  Value finishProducts(Value ring, Value next, Value accumulator);
+
+  /// The fragment in the 16-bit type of `target`.
+  Value round(Value fragment, Value target);
+  /// A rounded fragment goes to memory through staging.
+  void stageStore(Value fragment, Value staging, Value warpgroup, Value map,
+                  ValueRange coordinates, Value target, Value row, Value column,
+                  Value end, Value limit);
+
+  /// The number in the op's moe.config, or `otherwise`.
+  int64_t config(StringRef name, int64_t otherwise);
+
+  /// Ends the kernel and launches it.
+  void finish();
+
+private:
+  Operation *op;
+  gpu::GPUModuleOp module;
+  gpu::GPUFuncOp kernel;
+  Values operands;
+  DenseMap<Value, Value> parameters;
+  int64_t staged = 0;
+};
+
+/// Null where the op fits, else why it does not.
+std::string whyNotNVTile(GroupedMatmulOp op);
+std::string whyNotNVTile(GroupedOuterOp op);
+
+void buildNVTileKernel(GroupedMatmulOp op, const Tables &tables);
+void buildNVTileKernel(GroupedOuterOp op, const Tables &tables);
+
+/// Allocates the work table of an assignment and launches what fills it.
+Value emitWorkTable(PackAssignmentOp pack);
+
+} // namespace mlir::moe
+
+#endif // MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H

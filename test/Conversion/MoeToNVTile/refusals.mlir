@@ -1,0 +1,65 @@
+// What stays for other kernels, and why.
+// RUN: moe-opt %s --convert-moe-to-nvtile --verify-diagnostics --split-input-file | FileCheck %s
+
+// CHECK-LABEL: func.func @f32
+// CHECK: moe.grouped_matmul
+func.func @f32(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x16xf32>, %w: memref<4x8x16xf32>, %y: memref<?x8xf32>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-remark @below {{no kernel for the matrix unit: its operands are f32, not bf16 or f16}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x16xf32>, memref<4x8x16xf32>) columns <single 1>
+      ins() outs(%y : memref<?x8xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func @odd
+// CHECK: moe.grouped_matmul
+func.func @odd(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x12xbf16>, %w: memref<4x8x12xbf16>, %y: memref<?x8xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-remark @below {{no kernel for the matrix unit: the 12 columns of its left rows are no multiple of 8}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x12xbf16>, memref<4x8x12xbf16>) columns <single 1>
+      ins() outs(%y : memref<?x8xbf16> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func @region
+// CHECK: moe.grouped_matmul
+func.func @region(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %y: memref<?x8xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-remark @below {{no kernel for the matrix unit: its region has math.sin}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
+      ins() outs(%y : memref<?x8xbf16> rows grouped) {
+  ^bb0(%v: f32):
+    %s = math.sin %v : f32
+    moe.yield %s : f32
+  }
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func @outer
+// CHECK: moe.grouped_outer
+func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x16xbf16>, %dy: memref<?x20xbf16>, %dw: memref<4x20x16xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-remark @below {{no kernel for the matrix unit: the columns of memref<?x20xbf16> are no multiple of 8}}
+  moe.grouped_outer by %a : !moe.assignment<?x2, 4> x(%x from token : memref<?x16xbf16>) dy(%dy from grouped : memref<?x20xbf16>) out_in
+      outs(%dw : memref<4x20x16xbf16>)
+  return
+}
