@@ -403,14 +403,8 @@ void Matmul::epilogue(Value accumulator, Value warpgroup, Value row, Value end,
       nvtile::YieldOp::create(b, yielded);
     }
 
-    // Rounded first: half the registers wait for the stores.
     Values fragments = map.getResults();
     unsigned next = 0;
-    for (const Result &result : results)
-      for (int64_t v = 0; v < result.port.numValues(); ++v, ++next)
-        if (result.map)
-          fragments[next] = kernel.round(fragments[next], result.memory);
-    next = 0;
     for (auto [i, result] : llvm::enumerate(results)) {
       if (result.port.getKind() == PortKind::Partials) {
         // Two chunks are a segment.
@@ -430,9 +424,9 @@ void Matmul::epilogue(Value accumulator, Value warpgroup, Value row, Value end,
         Value at = v ? b.add(column, v * width) : column;
         Value limit = b.i32((v + 1) * width);
         if (result.map)
-          kernel.stageStore(fragment, staging, warpgroup, result.map,
-                            {column, b.i32(v), row}, result.memory, row, at,
-                            end, limit);
+          kernel.stageStore(kernel.round(fragment, result.memory), staging,
+                            warpgroup, result.map, {column, b.i32(v), row},
+                            result.memory, row, at, end, limit);
         else
           StoreFragmentOp::create(b, fragment, result.memory, row, at, end,
                                   limit, Value(), 1);

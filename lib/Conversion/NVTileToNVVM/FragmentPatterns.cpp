@@ -159,16 +159,18 @@ struct ConvertRowSum : OpConversionPattern<RowSumOp> {
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
     Values values = b.unpack(adaptor.getSource()), sums;
-    Value zero = b.f32(0.0), column = firstColumn(b);
+    Value zero = b.f32(0.0);
     int64_t groups = op.getSource().getType().getColumns() / 8;
     for (int64_t half = 0; half < 2; ++half) {
       Value sum = zero;
-      for (int64_t j = 0; j < groups; ++j)
-        for (int64_t i = 0; i < 2; ++i) {
-          Value inside = b.less(b.add(column, 8 * j + i), adaptor.getLimit());
+      for (int64_t j = 0; j < groups; ++j) {
+        // The limit is a multiple of 8.
+        Value inside =
+            b.compare(arith::CmpIPredicate::sgt, adaptor.getLimit(), 8 * j);
+        for (int64_t i = 0; i < 2; ++i)
           sum = arith::AddFOp::create(
               b, sum, b.select(inside, values[4 * j + 2 * half + i], zero));
-        }
+      }
       // The row's other columns are with three neighbours.
       for (int64_t distance : {1, 2})
         sum = arith::AddFOp::create(
@@ -240,50 +242,22 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
     Type element = elementOf(op.getSource());
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
     auto type = VectorType::get(2, element);
-    Value column = adaptor.getColumn(), limit = adaptor.getLimit();
     APInt constant;
     bool whole = matchPattern(op.getLimit(), m_ConstantInt(&constant)) &&
                  constant.getSExtValue() % columns == 0;
-    if (whole)
-      column = b.minimum(column, b.sub(limit, columns));
+    // Columns stay inside as well: pairs past the limit repeat the first one.
+    Value last = b.sub(adaptor.getLimit(), whole ? columns : 8);
+    Value column = b.minimum(adaptor.getColumn(), last);
     Value start = address(adaptor.getSource(), op.getSource(), row,
                           b.add(column, firstColumn(b)), b);
-    auto pair = [&](int64_t j) {
-      return b.load(type, b.global(start, b.i64(8 * j * bytes)), 2 * bytes);
-    };
-    auto all = [&] {
-      Values pairs;
-      for (int64_t j = 0; j < columns / 8; ++j)
-        pairs.push_back(pair(j));
-      return pairs;
-    };
-    if (whole)
-      return all();
-    auto reaches = [&](int64_t count) {
-      return b.compare(arith::CmpIPredicate::sle, b.add(column, count), limit);
-    };
-    auto choose = [&](Value condition, TypeRange types,
-                      function_ref<Values()> yes, function_ref<Values()> no) {
-      auto branch = scf::IfOp::create(b, types, condition, /*withElse=*/true);
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPointToStart(branch.thenBlock());
-      scf::YieldOp::create(b, yes());
-      b.setInsertionPointToStart(branch.elseBlock());
-      scf::YieldOp::create(b, no());
-      return Values(branch.getResults());
-    };
-    return choose(
-        reaches(columns), SmallVector<Type>(columns / 8, type), all, [&] {
-          Values pairs;
-          for (int64_t j = 0; j < columns / 8; ++j)
-            llvm::append_range(
-                pairs,
-                choose(
-                    reaches(8 * (j + 1)), TypeRange(type),
-                    [&] { return Values{pair(j)}; },
-                    [&] { return Values{LLVM::ZeroOp::create(b, type)}; }));
-          return pairs;
-        });
+    Values pairs;
+    for (int64_t j = 0; j < columns / 8; ++j) {
+      Value offset = b.i64(8 * j * bytes);
+      if (!whole && j)
+        offset = b.select(b.less(last, b.add(column, 8 * j)), b.i64(0), offset);
+      pairs.push_back(b.load(type, b.global(start, offset), 2 * bytes));
+    }
+    return pairs;
   }
 };
 

@@ -365,8 +365,8 @@ def NVTile_RowSumOp : NVTile_Op<"row_sum", [Pure]> {
   let summary = "sum of each row's columns";
   let description = [{
     In a fixed tree: a thread's values left to right, then the four threads of a
-    row. Columns from `limit` on (numbered from the fragment's first) are left
-    out.
+    row. Columns from `limit` on (a multiple of 8, numbered from the fragment's
+    first) are left out.
   }];
   let arguments = (ins NVTile_FragmentType:$source, I32:$limit);
   let results = (outs NVTile_FragmentType:$result);
