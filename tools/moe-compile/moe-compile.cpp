@@ -12,6 +12,7 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/ErrorHandling.h"
+#include "llvm/Support/ManagedStatic.h"
 #include "llvm/Support/ToolOutputFile.h"
 #include <csignal>
 #include <cstdlib>
@@ -23,38 +24,42 @@
 
 using namespace llvm;
 
-static cl::OptionCategory category("moe-compile options");
-static cl::opt<std::string> inputName(cl::Positional, cl::init("-"),
-                                      cl::desc("<module, or - for stdin>"),
-                                      cl::cat(category));
-static cl::opt<std::string> target("target", cl::init("cpu"),
-                                   cl::desc("What to compile for: cpu"),
-                                   cl::cat(category));
-static cl::opt<std::string> outputName("o", cl::init("-"),
-                                       cl::desc("Where the result goes"),
-                                       cl::value_desc("file"),
-                                       cl::cat(category));
-static cl::list<std::string> options(
-    "opt",
-    cl::desc("An option of the compiler: cpu=host|<LLVM's name>, "
-             "features=+a,-b, opt-level=0..3, or one of the pipeline's"),
-    cl::value_desc("key=value"), cl::cat(category));
-static cl::opt<std::string>
-    emit("emit", cl::init("module"),
-         cl::desc("What to write: module (the container that moe_module_load "
-                  "reads), mlir-stage=<stage>, llvm, object, manifest"),
-         cl::cat(category));
-static cl::list<std::string>
-    printAfter("print-ir-after",
-               cl::desc("Print the IR after a stage to stderr"),
-               cl::value_desc("stage"), cl::CommaSeparated, cl::cat(category));
-static cl::opt<bool>
-    startAtLLVM("start-at-llvm",
-                cl::desc("The input is in the LLVM dialect already"),
-                cl::Hidden, cl::cat(category));
-static cl::opt<bool> inProcess("in-process",
-                               cl::desc("Compile without a child process"),
-                               cl::Hidden, cl::cat(category));
+namespace {
+/// Registered when the program starts, not when it is loaded: one executable
+/// may hold several of our programs.
+struct Flags {
+  cl::OptionCategory category{"moe-compile options"};
+  cl::opt<std::string> inputName{cl::Positional, cl::init("-"),
+                                 cl::desc("<module, or - for stdin>"),
+                                 cl::cat(category)};
+  cl::opt<std::string> target{"target", cl::init("cpu"),
+                              cl::desc("What to compile for: cpu"),
+                              cl::cat(category)};
+  cl::opt<std::string> outputName{"o", cl::init("-"),
+                                  cl::desc("Where the result goes"),
+                                  cl::value_desc("file"), cl::cat(category)};
+  cl::list<std::string> pipelineOptions{
+      "opt",
+      cl::desc("An option of the compiler: cpu=host|<LLVM's name>, "
+               "features=+a,-b, opt-level=0..3, or one of the pipeline's"),
+      cl::value_desc("key=value"), cl::cat(category)};
+  cl::opt<std::string> emit{
+      "emit", cl::init("module"),
+      cl::desc("What to write: module (the container that moe_module_load "
+               "reads), mlir-stage=<stage>, llvm, object, manifest"),
+      cl::cat(category)};
+  cl::list<std::string> printAfter{
+      "print-ir-after", cl::desc("Print the IR after a stage to stderr"),
+      cl::value_desc("stage"), cl::CommaSeparated, cl::cat(category)};
+  cl::opt<bool> startAtLLVM{
+      "start-at-llvm", cl::desc("The input is in the LLVM dialect already"),
+      cl::Hidden, cl::cat(category)};
+  cl::opt<bool> inProcess{"in-process",
+                          cl::desc("Compile without a child process"),
+                          cl::Hidden, cl::cat(category)};
+};
+} // namespace
+static llvm::ManagedStatic<Flags> flags;
 
 namespace {
 int complain(const Twine &message) {
@@ -86,7 +91,7 @@ int compile(moe::CompilerInvocation invocation) {
   raw_string_ostream os(bytes);
   if (failed(moe::compile(std::move(invocation), os)))
     return 1;
-  if (outputName == "-") {
+  if (flags->outputName == "-") {
     outs() << bytes;
     outs().flush();
     if (outs().has_error()) {
@@ -96,12 +101,12 @@ int compile(moe::CompilerInvocation invocation) {
     return 0;
   }
   // Beside it and renamed: a reader never sees half a file.
-  Error error = writeToOutput(outputName, [&](raw_ostream &file) {
+  Error error = writeToOutput(flags->outputName, [&](raw_ostream &file) {
     file << bytes;
     return Error::success();
   });
   if (error)
-    return complain("'" + outputName +
+    return complain("'" + flags->outputName +
                     "' cannot be written: " + toString(std::move(error)));
   return 0;
 }
@@ -114,8 +119,9 @@ int superviseChild(pid_t child, StringRef input) {
   if (WIFEXITED(status))
     return WEXITSTATUS(status);
   moe::CompileOptions given;
-  given.target = target;
-  given.options.assign(options.begin(), options.end());
+  given.target = flags->target;
+  given.options.assign(flags->pipelineOptions.begin(),
+                       flags->pipelineOptions.end());
   std::string why = ("the compiler crashed: signal " + Twine(WTERMSIG(status)) +
                      " (" + strsignal(WTERMSIG(status)) + ")")
                         .str();
@@ -127,7 +133,7 @@ int superviseChild(pid_t child, StringRef input) {
 } // namespace
 
 int main(int argc, char **argv) {
-  cl::HideUnrelatedOptions(category);
+  cl::HideUnrelatedOptions(flags->category);
   cl::SetVersionPrinter([](raw_ostream &os) {
     os << "moe-compile " << moe::versionString() << " (LLVM "
        << LLVM_VERSION_STRING << ")\n";
@@ -137,19 +143,21 @@ int main(int argc, char **argv) {
 
   moe::CompilerInvocation invocation;
   ErrorOr<std::unique_ptr<MemoryBuffer>> input =
-      MemoryBuffer::getFileOrSTDIN(inputName);
+      MemoryBuffer::getFileOrSTDIN(flags->inputName);
   if (!input)
-    return complain("'" + inputName +
+    return complain("'" + flags->inputName +
                     "' cannot be read: " + input.getError().message());
   invocation.input = std::move(*input);
-  invocation.target = target;
-  invocation.options.assign(options.begin(), options.end());
-  invocation.printAfter.assign(printAfter.begin(), printAfter.end());
-  invocation.startAtLLVM = startAtLLVM;
-  if (!invocation.setEmit(emit))
-    return complain("--emit is '" + emit + "', expected " +
+  invocation.target = flags->target;
+  invocation.options.assign(flags->pipelineOptions.begin(),
+                            flags->pipelineOptions.end());
+  invocation.printAfter.assign(flags->printAfter.begin(),
+                               flags->printAfter.end());
+  invocation.startAtLLVM = flags->startAtLLVM;
+  if (!invocation.setEmit(flags->emit))
+    return complain("--emit is '" + flags->emit + "', expected " +
                     moe::CompilerInvocation::emitKinds());
-  if (inProcess)
+  if (flags->inProcess)
     return compile(std::move(invocation));
 
   StringRef text = invocation.input->getBuffer();
