@@ -50,7 +50,7 @@ unit: build ## the C++ unit tests only
 	ctest --test-dir $(BUILD) --output-on-failure --no-tests=error
 
 pytest: build ## the Python tests only; ARGS='-k name' for some of them
-	$(PYTEST) -m 'not fuzz' $(ARGS)
+	$(PYTEST) $(ARGS)
 
 wheel: setup ## an optimised build in build-wheel/, packed into dist/*.whl
 	scripts/make-wheel
@@ -65,11 +65,12 @@ check-format: setup ## fail on sources that `make format` would change
 	@clang-format-22 --dry-run -Werror $(SOURCES)
 	@echo 'formatted: $(words $(SOURCES)) files'
 
-fuzz: build ## random layers against the oracle, for MINUTES=5
-	MOE_FUZZ_MINUTES=$(or $(MINUTES),5) $(RUN_PYTHON) -m pytest python/tests -q -m fuzz
+fuzz: build ## new random programs against the oracle, for MINUTES=5; SEED= repeats
+	$(BUILD)/bin/moe-fuzz --seed=$(or $(SEED),$$(date +%s)000) --minutes=$(or $(MINUTES),5) \
+	  --jobs=$$(nproc) --failures=$(BUILD)/fuzz
 
-bench: build ## benchmarks against torch, two threads each
-	$(RUN_PYTHON) -m benchmarks
+bench: build ## benchmarks against torch, two threads each; ARGS='--out FILE.json'
+	$(RUN_PYTHON) -m benchmarks $(ARGS)
 
 gpu-test: build ## the tests that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)

@@ -25,6 +25,8 @@ def test_the_layer_in_pytorch(capsys):
         exec(compile(block, str(README), "exec"), names)
     assert float(capsys.readouterr().out.partition("difference:")[2]) > 0
     assert names["out"].shape == (1000, 256)
+    for name, weight in names["experts"].named_parameters():
+        assert weight.grad.norm() > 0, name
 
 
 def test_the_program_for_moe_opt(tmp_path):
