@@ -38,7 +38,7 @@ $(BUILD)/build.ninja: | setup
 build: setup $(BUILD)/build.ninja ## configure and build everything in build/
 	$(NINJA)
 
-demo: build ## train a small MoE language model, swap in the compiled layers, compare
+demo: build ## train a small MoE language model in PyTorch and compiled, and compare
 	$(RUN_PYTHON) examples/language_model.py
 
 test: build lit unit pytest ## build, then lit, C++ unit tests and pytest

@@ -3,30 +3,42 @@
 
     make demo
 
-1. Trains a byte-level transformer with sparse experts, in plain PyTorch, on the
-   sources of Python's standard library, until it knows held-out files better
-   than a unigram model does.
-2. Swaps the loop over experts for the compiled layer and evaluates again: each
-   byte's loss has to be the same to rounding.
-3. Times both, and shows the stages that the layer went through.
+1. Trains a byte-level transformer with sparse experts on the sources of Python's
+   standard library, twice from the same seed: in plain PyTorch, with a loop over
+   experts, and with the compiled layer, forward and backward, from the first
+   step. Each training has a process of its own, so that its memory is its own.
+2. Swaps the experts of the model trained in PyTorch for the compiled layer: on
+   held-out text, each byte's loss and the gradient have to be the same to rounding.
+3. Times both, plots both loss curves, and shows the stages the layer went through.
 
-Exits with 1 where the losses differ. That the check can fail is shown, not
-claimed: every expert is zeroed once, and each time the check has to notice.
+Exits with 1 where losses or gradients differ, or where a model does not know
+held-out files better than a unigram model does. That the check can fail is
+shown, not claimed: every expert is zeroed once, and each time it has to notice.
 """
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait give way after 0.1 ms: the machine may have other work.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
 import argparse
 import copy
+import ctypes
 import dataclasses
+import functools
+import multiprocessing
 import pathlib
 import re
 import statistics
 import sys
 import sysconfig
 import time
+from multiprocessing.connection import Connection
 from typing import Callable, Optional, Sequence
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,9 +47,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import moe_mlir
+import moe_mlir.torch
 
 VOCABULARY = 256
 """Tokens are bytes."""
+CURVES = 0.1
+"""How far apart two trainings may end, in nats a byte. Roundings grow as they
+train, by expert choices that tip; that each step is right is checked apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +69,14 @@ class Config:
     context: int = 128
     batch: int = 16
     steps: int = 300
-    seconds: float = 50.0
-    """Training stops after so many seconds, whatever the number of steps."""
+    seconds: float = 40.0
+    """The training in PyTorch stops after so many seconds; the other one makes as many steps."""
     learning_rate: float = 3e-3
     balance: float = 1e-2
     """Weight of the auxiliary loss that keeps every expert in use."""
     held_out_windows: int = 64
+    evaluate_every: int = 25
+    """Steps between two points of the held-out curve."""
     seed: int = 0
 
     @property
@@ -139,7 +157,7 @@ class LoopOverExperts(nn.Module):
 class CompiledExperts(nn.Module):
     """The same experts, the same parameters, computed by the compiled layer."""
 
-    def __init__(self, experts: LoopOverExperts, compiled: moe_mlir.Module):
+    def __init__(self, experts: LoopOverExperts, compiled: moe_mlir.torch.Operator):
         super().__init__()
         self.w1, self.w2, self.compiled = experts.w1, experts.w2, compiled
 
@@ -202,7 +220,7 @@ class LanguageModel(nn.Module):
         return self.head(self.norm(x)), chosen, balance
 
 
-def with_compiled_experts(model: LanguageModel, compiled: moe_mlir.Module) -> LanguageModel:
+def with_compiled_experts(model: LanguageModel, compiled: moe_mlir.torch.Operator) -> LanguageModel:
     """The model again, its parameters shared, its experts computed by `compiled`."""
     shared = {id(p): p for p in model.parameters()}
     swapped = copy.deepcopy(model, shared)
@@ -222,21 +240,121 @@ def losses(model: LanguageModel, batch: Tensor, replay: Optional[Sequence[Tensor
     return each.view(len(batch), -1), ids, balance
 
 
-def train(model: LanguageModel, text: Text, c: Config, report: Callable[[int, float], None]) -> float:
-    """Trains in place; returns the seconds it took."""
+@dataclasses.dataclass
+class Training:
+    """What one training gave."""
+
+    losses: list[float]
+    """Of each step's batch, nats a byte."""
+    held_out: list[tuple[int, float]]
+    """Steps and the loss on held-out text there."""
+    seconds: float
+    """Of the steps alone."""
+    peak: int
+    """Bytes that one more step needs at most, for activations, gradients and workspace."""
+    parameters: dict[str, np.ndarray]
+
+
+def train(model: LanguageModel, text: Text, c: Config, report: Callable[[int, float], None]) -> Training:
+    """Trains in place, for c.steps steps or c.seconds seconds."""
     generator = torch.Generator().manual_seed(c.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.learning_rate, betas=(0.9, 0.95))
-    start = time.perf_counter()
-    for step in range(c.steps):
-        each, _, balance = losses(model, windows(text.train, c.batch, c.context, generator))
+    held_out = windows(text.held_out, 16, c.context, None)
+
+    def step(batch: Tensor) -> float:
+        each, _, balance = losses(model, batch)
         optimizer.zero_grad()
         (each.mean() + c.balance * balance).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        return each.mean().item()
+
+    step(held_out)  # compiles; no update
+    run = Training([], [], 0.0, 0, {})
+    for number in range(c.steps):
+        if number % c.evaluate_every == 0:
+            run.held_out.append((number, evaluate(model, held_out)))
+        start = time.perf_counter()
+        run.losses.append(step(windows(text.train, c.batch, c.context, generator)))
         optimizer.step()
-        report(step + 1, each.mean().item())
-        if time.perf_counter() - start > c.seconds:
+        run.seconds += time.perf_counter() - start
+        report(number + 1, run.losses[-1])
+        if run.seconds > c.seconds:
             break
-    return time.perf_counter() - start
+    run.held_out.append((len(run.losses), evaluate(model, held_out)))
+    optimizer.zero_grad()
+    run.peak = peak_memory(lambda: step(held_out))
+    run.parameters = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    return run
+
+
+@torch.no_grad()
+def evaluate(model: LanguageModel, batch: Tensor) -> float:
+    return losses(model, batch)[0].mean().item()
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """The most bytes that this process holds during a call, above what it held before.
+
+    Every larger tensor is mapped alone meanwhile, so that freed memory is given
+    back and does not hide what the next tensors need."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
+    libc.malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    function()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", status)[1])
+
+
+def train_alone(compiled: bool, c: Config, pipe: Connection) -> None:
+    """The body of a process: sends (step, loss) after each step, at last the Training."""
+    model = new_model(c)
+    if compiled:
+        model = with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
+    pipe.send(train(model, standard_library(), c, lambda step, loss: pipe.send((step, loss))))
+
+
+def new_model(c: Config) -> LanguageModel:
+    """The same parameters each time."""
+    torch.manual_seed(c.seed)
+    return LanguageModel(c)
+
+
+def train_both(c: Config, console: Console) -> tuple[Training, Training]:
+    """In plain PyTorch, then as many steps with compiled experts."""
+    runs: list[Training] = []
+    with Progress(TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                  TextColumn("loss {task.fields[loss]:.3f}"), console=console) as progress:
+        for compiled, name in ((False, "training in PyTorch"), (True, "training compiled")):
+            if compiled:
+                c = dataclasses.replace(c, steps=len(runs[0].losses), seconds=float("inf"))
+            task = progress.add_task(name, total=c.steps, loss=float("nan"))
+            here, there = multiprocessing.Pipe(duplex=False)
+            process = multiprocessing.get_context("spawn").Process(target=train_alone, args=(compiled, c, there))
+            process.start()
+            there.close()
+            try:
+                while not isinstance(message := here.recv(), Training):
+                    progress.update(task, completed=message[0], loss=message[1])
+                runs.append(message)
+            except EOFError:
+                process.join()
+                raise SystemExit(f"{name} ended with exit code {process.exitcode}") from None
+            process.join()
+            progress.update(task, total=len(message.losses))
+    return runs[0], runs[1]
+
+
+def load(model: LanguageModel, run: Training) -> None:
+    """Gives a model the parameters of a training."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(run.parameters[name]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +405,40 @@ class Check:
                           self.error(values), 1.1 * self.error(self.torch) + rounding)
 
 
+def gradients(model: LanguageModel, batch: Tensor, ids: Sequence[Tensor]) -> Tensor:
+    """The gradient of the loss by all parameters, in one row, float64."""
+    found = torch.autograd.grad(losses(model, batch, ids)[0].mean(), list(model.parameters()))
+    return torch.cat([g.double().flatten() for g in found])
+
+
+def compare_gradients(model: LanguageModel, swapped: LanguageModel, batch: Tensor) -> tuple[float, float, float]:
+    """Relative errors of the gradient, in PyTorch and compiled, and the bound of the latter."""
+    with torch.no_grad():
+        ids = losses(model, batch)[1]
+    exact = gradients(copy.deepcopy(model).double(), batch, ids)
+    errors = [((gradients(m, batch, ids) - exact).norm() / exact.norm()).item() for m in (model, swapped)]
+    return errors[0], errors[1], 1.1 * errors[0] + torch.finfo(torch.float32).eps
+
+
+def kept_for_backward(model: LanguageModel, c: Config) -> int:
+    """Bytes that one block's experts keep between forward and backward, beside arguments."""
+    arguments = expert_arguments(c, c.batch * c.context)
+    experts = model.blocks[0].experts
+    known = {t.untyped_storage().data_ptr() for t in (*arguments, *experts.parameters())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = experts(*arguments)
+    del out
+    return sum(kept.values())
+
+
 def broken(experts: CompiledExperts, expert: int) -> CompiledExperts:
     """The same layer, but the output of one expert is zero."""
     wrong = copy.copy(experts)
@@ -325,15 +477,44 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int = 11) ->
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-@torch.no_grad()
-def layer_times(model: LanguageModel, compiled: moe_mlir.Module, c: Config, tokens: int) -> dict[str, float]:
-    """Milliseconds of one block's experts on so many rows, ids as a random router's."""
-    experts = model.blocks[0].experts
+def expert_arguments(c: Config, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random rows that require grad, ids, gates that require grad."""
     generator = torch.Generator().manual_seed(c.seed)
-    x = torch.randn(tokens, c.d_model, generator=generator)
+    x = torch.randn(tokens, c.d_model, generator=generator).requires_grad_()
     gates, ids = torch.randn(tokens, c.experts, generator=generator).softmax(1).topk(c.top_k)
-    return interleaved({"loop": lambda: experts(x, ids, gates),
-                        "compiled": lambda: compiled(x, ids, gates, experts.w1, experts.w2)})
+    return x, ids, gates.requires_grad_()
+
+
+def experts_times(models: dict[str, LanguageModel], c: Config, tokens: int, backward: bool) -> dict[str, float]:
+    """Milliseconds of one block's experts on so many rows: forward, or with backward."""
+    arguments = expert_arguments(c, tokens)
+    cotangent = torch.randn(tokens, c.d_model)
+
+    def call(experts: nn.Module) -> None:
+        with torch.set_grad_enabled(backward):
+            out = experts(*arguments)
+        if backward:
+            torch.autograd.grad(out, [arguments[0], arguments[2], *experts.parameters()], cotangent)
+
+    return interleaved({name: functools.partial(call, m.blocks[0].experts) for name, m in models.items()})
+
+
+def plot(path: pathlib.Path, runs: dict[str, Training], unigram: float) -> None:
+    """Both loss curves, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for (name, run), style, colour in zip(runs.items(), ("-", "--"), ("tab:blue", "tab:orange")):
+        axes.plot(range(1, len(run.losses) + 1), run.losses, style, color=colour, linewidth=1, label=f"{name}, training")
+        axes.plot(*zip(*run.held_out), "o" if style == "-" else "x", color=colour, label=f"{name}, held out")
+    axes.axhline(unigram, color="gray", linewidth=1, label="unigram model, held out")
+    axes.set(xlabel="step", ylabel="loss, nats a byte", title="A small MoE language model, trained twice from one seed")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
 
 
 STAGES = {
@@ -359,81 +540,96 @@ def show_stages(console: Console, layer: moe_mlir.layers.Layer) -> None:
                               overflow="ellipsis")
 
 
-def parse(arguments: Optional[Sequence[str]]) -> Config:
+def parse(arguments: Optional[Sequence[str]]) -> tuple[Config, pathlib.Path]:
+    """The configuration, and where the plot goes."""
+    build = pathlib.Path(__file__).resolve().parents[1] / "build"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--plot", type=pathlib.Path, help="default: build/ of the checkout, else the current folder",
+                        default=(build if build.is_dir() else pathlib.Path()) / "language_model.png")
     for field in dataclasses.fields(Config):
         kind = {"int": int, "float": float}[field.type]
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
                             help=f"default: {field.default}")
-    return Config(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    return Config(**{k: v for k, v in given.items() if k != "plot"}), given["plot"]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    c = parse(arguments)
+    c, picture = parse(arguments)
     console = Console()
-    torch.manual_seed(c.seed)
     text = standard_library()
     unigram = unigram_loss(text)
     held_out = windows(text.held_out, c.held_out_windows, c.context, None)
-    model = LanguageModel(c)
+    model = new_model(c)
     size = sum(p.numel() for p in model.parameters())
     console.print(f"{text.files} files of Python's standard library: {len(text.train) / 1e6:.1f} MB to train on, "
                   f"{len(text.held_out) / 1e6:.1f} MB held out")
     console.print(f"{size / 1e6:.1f} M parameters: {c.layers} blocks, d = {c.d_model}, {c.experts} experts of "
                   f"n = {c.d_expert}, {c.top_k} a token; {torch.get_num_threads()} threads")
+    runs = train_both(c, console)
+    plot(picture, dict(zip(("PyTorch loop", "compiled"), runs)), unigram)
 
-    with Progress(TextColumn("training in PyTorch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                  TextColumn("loss {task.fields[loss]:.3f}"), console=console) as progress:
-        task = progress.add_task("", total=c.steps, loss=float("nan"))
-        seconds = train(model, text, c, lambda step, loss: progress.update(task, completed=step, loss=loss))
-
-    start = time.perf_counter()
-    compiled = c.layer.compile()
-    compile_seconds = time.perf_counter() - start
-    swapped = with_compiled_experts(model, compiled)
-    with console.status("evaluating held-out text three ways"):
+    load(model, runs[0])
+    swapped = with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
+    with console.status("evaluating held-out text"):
         result = Check(model, held_out).compare(swapped)
         zeroed = zero_each_expert(Check(model, held_out[:16]), swapped)
         missed = [where for where, found in zeroed.items() if found.same]
         smallest = min(found.compiled_error / found.bound for found in zeroed.values())
+        gradient = compare_gradients(model, swapped, held_out[:16])
+    both, tokens = {"loop": model, "compiled": swapped}, c.batch * c.context
     with console.status("timing"):
-        many, few = (layer_times(model, compiled, c, tokens) for tokens in (c.batch * c.context, 16))
-        with torch.no_grad():
-            whole = interleaved({"loop": lambda: model(held_out[:16, :-1]),
-                                 "compiled": lambda: swapped(held_out[:16, :-1])}, rounds=7)
+        times = {f"experts, {tokens} tokens": experts_times(both, c, tokens, backward=False),
+                 "experts, 16 tokens": experts_times(both, c, 16, backward=False),
+                 f"  and backward, {tokens}": experts_times(both, c, tokens, backward=True)}
+    times["model, a step"] = {name: 1e3 * run.seconds / max(len(run.losses), 1) for name, run in zip(both, runs)}
+    kept = [kept_for_backward(m, c) for m in both.values()]
 
     console.print("\nThe stages that the experts went through; layer.ir(stage) gives all lines:")
     show_stages(console, c.layer)
-
-    table = Table(title="\nMoE language model on held-out text", title_justify="left")
+    table = Table(title="\nMoE language model", title_justify="left")
     for column, justify in (("", "left"), ("PyTorch loop", "right"), ("compiled", "right"), ("", "left")):
         table.add_column(column, justify=justify)
-    table.add_row("loss, nats a byte", f"{result.torch_loss:.6f}", f"{result.compiled_loss:.6f}",
-                  f"unigram model {unigram:.3f}")
-    table.add_row("error against float64", f"{result.torch_error:.2e}", f"{result.compiled_error:.2e}",
+    table.add_row("[bold]trained from one seed")
+    for first, second in list(zip(runs[0].held_out[:-1], runs[1].held_out))[::4]:
+        table.add_row(f"held-out loss, step {first[0]}", f"{first[1]:.4f}", f"{second[1]:.4f}")
+    ends = [run.held_out[-1][1] for run in runs]
+    table.add_row("held-out loss, the end", f"{ends[0]:.4f}", f"{ends[1]:.4f}", f"unigram {unigram:.3f}")
+    table.add_row("time", *(f"{run.seconds:.1f} s" for run in runs), f"{len(runs[0].losses)} steps")
+    table.add_row("peak memory of a step", *(f"{run.peak / 1e6:.0f} MB" for run in runs), "beside the model")
+    table.add_row("kept for backward", *(f"{k / 1e6:.1f} MB" for k in kept), "a block's experts", end_section=True)
+    table.add_row("[bold]experts swapped")
+    table.add_row("held-out loss", f"{result.torch_loss:.6f}", f"{result.compiled_loss:.6f}", "nats a byte")
+    table.add_row("  error against float64", f"{result.torch_error:.2e}", f"{result.compiled_error:.2e}",
                   f"allowed {result.bound:.2e}")
     table.add_row("  one expert zeroed", "", f"{smallest:.0f} x allowed",
                   f"noticed {len(zeroed) - len(missed)} of {len(zeroed)}")
-    for name, times in ((f"experts, {c.batch * c.context} tokens", many), ("experts, 16 tokens", few),
-                        (f"model, {16 * c.context} tokens", whole)):
-        table.add_row(name, f"{times['loop']:.2f} ms", f"{times['compiled']:.2f} ms",
-                      f"{times['loop'] / times['compiled']:.2f} x as fast")
-    table.add_row("training, compiling", f"{seconds:.1f} s", f"{compile_seconds:.2f} s", "cached after that")
+    table.add_row("gradient, error", f"{gradient[0]:.2e}", f"{gradient[1]:.2e}",
+                  f"allowed {gradient[2]:.2e}", end_section=True)
+    for name, pair in times.items():
+        table.add_row(name, f"{pair['loop']:.2f} ms", f"{pair['compiled']:.2f} ms",
+                      f"{pair['loop'] / pair['compiled']:.2f} x as fast")
     console.print(table)
+    console.print(f"Both loss curves are in {picture}", soft_wrap=True)
 
     failures = []
-    if not result.torch_loss < unigram:
-        failures.append(f"the model's held-out loss {result.torch_loss:.3f} is not below the unigram model's "
-                        f"{unigram:.3f}; train it for longer, with --steps and --seconds")
+    for name, end in zip(("PyTorch", "compiled"), ends):
+        if not end < unigram:
+            failures.append(f"the {name} model's held-out loss {end:.3f} is not below the unigram model's "
+                            f"{unigram:.3f}; train it for longer, with --steps and --seconds")
+    if not abs(ends[0] - ends[1]) < CURVES:
+        failures.append(f"the two trainings end {abs(ends[0] - ends[1]):.3f} apart, more than {CURVES}")
     if not result.same:
         failures.append(f"the losses differ: the compiled experts' error {result.compiled_error:.3e} is above "
                         f"{result.bound:.3e}")
+    if not gradient[1] <= gradient[2]:
+        failures.append(f"the gradients differ: the compiled one's error {gradient[1]:.3e} is above {gradient[2]:.3e}")
     if missed:
         failures.append(f"zeroing an expert went unnoticed: {missed} as (block, expert)")
     for failure in failures:
         console.print(f"[bold red]failed:[/] {failure}", soft_wrap=True)
     if not failures:
-        console.print("[bold green]The compiled experts give the same losses, to rounding.[/]")
+        console.print("[bold green]The compiled experts train alike, and give the same losses and gradients, to rounding.[/]")
     return bool(failures)
 
 

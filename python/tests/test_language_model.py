@@ -1,25 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example of `make demo`, made small: it passes, and it fails when it should."""
 
-import importlib.util
+import dataclasses
+import importlib
 import pathlib
 import sys
 
+import moe_mlir.torch
 import pytest
 import torch
 
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "language_model.py"
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 SMALL = ["--layers=1", "--d-model=32", "--heads=2", "--d-expert=24", "--experts=4", "--context=32",
          "--batch=16", "--held-out-windows=16"]
 
 
 @pytest.fixture(scope="module")
 def demo():
-    spec = importlib.util.spec_from_file_location("language_model", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(EXAMPLES))  # for the processes it starts, too
+    yield importlib.import_module("language_model")
+    sys.path.remove(str(EXAMPLES))
+
+
+@pytest.fixture
+def in_process(demo, monkeypatch):
+    """Training without processes, which take seconds to start."""
+
+    def train_both(c, console):
+        text, runs = demo.standard_library(limit=500_000), []
+        for compiled in (False, True):
+            model = demo.new_model(c)
+            if compiled:
+                model = demo.with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
+            runs.append(demo.train(model, text, c, lambda step, loss: None))
+        return runs
+
+    monkeypatch.setattr(demo, "train_both", train_both)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +44,7 @@ def models(demo):
     c = demo.Config(layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
     torch.manual_seed(1)
     model = demo.LanguageModel(c)
-    return model, demo.with_compiled_experts(model, c.layer.compile()), torch.randint(256, (20, 33))
+    return model, demo.with_compiled_experts(model, moe_mlir.torch.Operator(c.layer)), torch.randint(256, (20, 33))
 
 
 def test_the_losses_are_the_same(demo, models):
@@ -65,20 +81,53 @@ def test_nan_is_not_the_same(demo, models):
         swapped.blocks[0].experts = right
 
 
-def test_main_passes(demo, capsys):
-    assert demo.main([*SMALL, "--steps=60"]) == 0
+def test_the_gradients_are_the_same(demo, models):
+    model, swapped, text = models
+    by_torch, compiled, bound = demo.compare_gradients(model, swapped, text)
+    assert 0 < by_torch < 1e-5 and 0 < compiled <= bound
+
+
+def test_a_wrong_gradient_is_noticed(demo, models):
+    model, swapped, text = models
+    right = swapped.blocks[0].experts
+    swapped.blocks[0].experts = demo.broken(right, 2)
+    try:
+        _, compiled, bound = demo.compare_gradients(model, swapped, text)
+        assert compiled > 100 * bound
+    finally:
+        swapped.blocks[0].experts = right
+
+
+def test_the_compiled_experts_keep_less(demo, models):
+    model, swapped, _ = models
+    c = demo.Config(layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
+    slots = c.batch * c.context * c.top_k
+    # H in float32, and four tables: nothing else.
+    assert demo.kept_for_backward(swapped, c) == 4 * slots * 2 * c.d_expert + 4 * 2 * slots + 4 * 2 * c.experts
+    assert demo.kept_for_backward(swapped, c) < 0.5 * demo.kept_for_backward(model, c)
+
+
+def test_peak_memory(demo):
+    """100 MB, in two tensors of which one is freed first: 60."""
+    assert 58e6 < demo.peak_memory(lambda: [torch.ones(n).sum() for n in (10_000_000, 15_000_000)]) < 66e6
+
+
+def test_main_passes(demo, capsys, tmp_path):
+    picture = tmp_path / "curves.png"
+    assert demo.main([*SMALL, "--steps=60", f"--plot={picture}"]) == 0
     out = capsys.readouterr().out
-    assert "the same losses, to rounding" in out
+    assert "train alike, and give the same losses" in out
     for stage in demo.STAGES:
         assert f"\n{stage}:" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_main_fails_for_an_untrained_model(demo, capsys):
-    assert demo.main([*SMALL, "--steps=0"]) == 1
+def test_main_fails_for_an_untrained_model(demo, in_process, capsys, tmp_path):
+    assert demo.main([*SMALL, "--steps=1", f"--plot={tmp_path}/curves.png"]) == 1
     assert "not below the unigram model's" in capsys.readouterr().out
 
 
-def test_main_fails_for_a_broken_expert(demo, capsys, monkeypatch):
+def test_main_fails_for_a_broken_expert(demo, in_process, capsys, monkeypatch, tmp_path):
     right = demo.with_compiled_experts
 
     def wrong(*arguments):
@@ -87,8 +136,27 @@ def test_main_fails_for_a_broken_expert(demo, capsys, monkeypatch):
         return swapped
 
     monkeypatch.setattr(demo, "with_compiled_experts", wrong)
-    assert demo.main([*SMALL, "--steps=1"]) == 1
-    assert "the losses differ" in capsys.readouterr().out
+    assert demo.main([*SMALL, "--steps=1", f"--plot={tmp_path}/curves.png"]) == 1
+    out = capsys.readouterr().out
+    assert "the losses differ" in out and "the gradients differ" in out
+
+
+def test_main_fails_for_curves_that_part(demo, in_process, capsys, monkeypatch, tmp_path):
+    train = demo.train
+
+    def slower(model, text, c, report):
+        compiled = isinstance(model.blocks[0].experts, demo.CompiledExperts)
+        return train(model, text, dataclasses.replace(c, learning_rate=1e-5) if compiled else c, report)
+
+    monkeypatch.setattr(demo, "train", slower)
+    assert demo.main([*SMALL, "--steps=40", f"--plot={tmp_path}/curves.png"]) == 1
+    assert "the two trainings end" in capsys.readouterr().out
+
+
+def test_a_training_that_dies_is_reported(demo, monkeypatch):
+    monkeypatch.setenv("MOE_MLIR_LIBRARY", "/none")
+    with pytest.raises(SystemExit, match="training compiled ended with exit code 1"):
+        demo.train_both(demo.parse([*SMALL, "--steps=1"])[0], demo.Console(quiet=True))
 
 
 def test_held_out_files_are_not_trained_on(demo):
