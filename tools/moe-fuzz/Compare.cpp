@@ -119,7 +119,7 @@ std::string fuzz::compareRounded(ArrayRef<NDArray> exact,
         rootMeanSquare(want, [&](int64_t n) { return want.f(n); });
     // The oracle accumulates in f64 what a program accumulates in f32.
     if (want.dtype() == DType::F32)
-      rounding *= 64;
+      rounding = 64 * rounding + 1e-12;
     double error = errorOf(got), allowed = 1.1 * errorOf(unfused) + rounding;
     if (!(error <= allowed))
       return llvm::formatv(

@@ -6,10 +6,12 @@
 
 #include "Check.h"
 #include "Generate.h"
+#include "Reduce.h"
 
 #include "moe/Registration/Registration.h"
 
 #include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
 #include "mlir/Support/FileUtilities.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
@@ -57,6 +59,10 @@ static cl::opt<std::string> coverageFile("coverage", cl::value_desc("file"),
 static cl::opt<int64_t>
     require("require", cl::init(0), cl::cat(category),
             cl::desc("Fail unless every cell of the table is hit so often"));
+static cl::opt<bool>
+    reduce("reduce", cl::cat(category),
+           cl::desc("Print the smallest form of the program in the file that "
+                    "fails in the same way"));
 static cl::opt<bool> show("print", cl::cat(category),
                           cl::desc("Print the programs and run nothing"));
 static cl::opt<bool> verbose("verbose", cl::cat(category),
@@ -114,6 +120,23 @@ static int checkFile(MLIRContext *context) {
   Outcome outcome = checkProgram(context, file->getBuffer(), options);
   if (outcome.status != Outcome::Failed)
     return 0;
+  if (reduce) {
+    // The same way: the message up to its numbers.
+    auto kind = [](StringRef message) {
+      return message.take_until(llvm::isDigit).str();
+    };
+    auto module = parseSourceString<ModuleOp>(file->getBuffer(), context);
+    OwningOpRef<ModuleOp> least = reduceProgram(*module, [&](ModuleOp tried) {
+      std::string text;
+      llvm::raw_string_ostream os(text);
+      tried.print(os);
+      Outcome again = checkProgram(context, text, options);
+      return again.status == Outcome::Failed &&
+             kind(again.message) == kind(outcome.message);
+    });
+    llvm::outs() << "// RUN: moe-fuzz %s --seed=" << uint64_t(seed) << "\n";
+    least->print(llvm::outs());
+  }
   llvm::WithColor::error(llvm::errs(), "moe-fuzz") << outcome.message << "\n";
   return 1;
 }

@@ -4,12 +4,37 @@
 
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEEXPANDCOPIES
+#include "moe/Dialect/Moe/Transforms/Passes.h.inc"
+} // namespace mlir::moe
+
 using namespace mlir;
 using namespace mlir::bufferization;
+
+namespace {
+struct MoeExpandCopiesPass
+    : public moe::impl::MoeExpandCopiesBase<MoeExpandCopiesPass> {
+  void runOnOperation() override {
+    getOperation().walk([](memref::CopyOp copy) {
+      auto isContiguous = [](Value buffer) {
+        return cast<MemRefType>(buffer.getType()).getLayout().isIdentity();
+      };
+      if (isContiguous(copy.getSource()) && isContiguous(copy.getTarget()))
+        return;
+      OpBuilder builder(copy);
+      linalg::CopyOp::create(builder, copy.getLoc(), copy.getSource(),
+                             copy.getTarget());
+      copy.erase();
+    });
+  }
+};
+} // namespace
 
 void mlir::moe::buildMoeBufferizePipeline(OpPassManager &pm) {
   // Out-arguments are what kernels can write instead of tensors of their own.
@@ -23,6 +48,8 @@ void mlir::moe::buildMoeBufferizePipeline(OpPassManager &pm) {
   // Copies of a buffer to itself and casts disappear.
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+  // Of the copies that are left.
+  pm.addNestedPass<func::FuncOp>(createMoeExpandCopies());
 }
 
 void mlir::moe::registerMoeTransformsPipelines() {
@@ -30,6 +57,6 @@ void mlir::moe::registerMoeTransformsPipelines() {
       "moe-bufferize",
       "level-2 kernels on tensors to kernels on buffers: "
       "moe-to-destination-style, eliminate-empty-tensors, one-shot-bufferize, "
-      "canonicalize, cse",
+      "canonicalize, cse, moe-expand-copies",
       [](OpPassManager &pm) { buildMoeBufferizePipeline(pm); });
 }

@@ -11,6 +11,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/ViewLikeInterface.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOETODESTINATIONSTYLE
@@ -304,9 +305,10 @@ void Converter::rewrite() {
         atEnd, terminator.getLoc(), /*result=*/Type(), value, buffer,
         /*restrict=*/true, /*writable=*/true);
   };
-  for (auto [i, buffer] : llvm::zip_equal(inoutResults, inoutBuffers))
-    land(results[i], buffer);
+  // Last the buffers whose old values others may return.
   for (auto [i, buffer] : llvm::zip_equal(outputs, outputBuffers))
+    land(results[i], buffer);
+  for (auto [i, buffer] : llvm::zip_equal(inoutResults, inoutBuffers))
     land(results[i], buffer);
   terminator->setOperands({});
 
@@ -333,25 +335,63 @@ LogicalResult Converter::run() {
   return success();
 }
 
-/// A tensor.empty, and a fill of one, is made anew for each op that writes it.
-/// Where two ops share one, which cse makes of two, elimination of empty
-/// tensors gives the buffer of the first op's result to both; and a table that
-/// an assignment packs is read where bufferization does not see it.
+/// A copy of the tensor.
+static Value copyOf(OpBuilder &builder, Location loc, Value tensor) {
+  Value empty = tensor::EmptyOp::create(
+      builder, loc, tensor::getMixedSizes(builder, loc, tensor),
+      getElementTypeOrSelf(tensor));
+  return linalg::CopyOp::create(builder, loc, tensor, empty).getResult(0);
+}
+
+/// What an op writes over is read by nobody else. Elimination of empty tensors
+/// puts the result's buffer there, and does not see that writing the result
+/// later takes the value away from another reader; and a table that an
+/// assignment packs is read where bufferization does not see it.
 static void separateInits(Operation *op) {
   auto ds = dyn_cast<DestinationStyleOpInterface>(op);
   if (!ds || !ds.hasPureTensorSemantics())
     return;
   OpBuilder builder(op);
+  auto structured = dyn_cast<linalg::LinalgOp>(op);
   for (OpOperand &init : ds.getDpsInitsMutable()) {
-    Operation *maker = init.get().getDefiningOp();
-    if (!isa_and_present<tensor::EmptyOp, linalg::FillOp>(maker))
+    Value value = init.get();
+    Operation *maker = value.getDefiningOp();
+    if (!maker || !isa<RankedTensorType>(value.getType()))
       continue;
-    if (!init.get().hasOneUse()) {
-      maker = builder.clone(*maker);
-      init.set(maker->getResult(0));
+    if (structured && !isa<tensor::EmptyOp>(maker) &&
+        !structured.payloadUsesValueFromOperand(&init)) {
+      // convert-elementwise-to-linalg takes an operand.
+      init.set(tensor::EmptyOp::create(
+          builder, op->getLoc(),
+          tensor::getMixedSizes(builder, op->getLoc(), value),
+          getElementTypeOrSelf(value)));
+    } else if (isa<tensor::EmptyOp, linalg::FillOp>(maker)) {
+      // cse makes one of two.
+      if (!value.hasOneUse())
+        init.set(builder.clone(*maker)->getResult(0));
+      separateInits(init.get().getDefiningOp());
+    } else if (!value.hasOneUse() || isa<ViewLikeOpInterface>(maker)) {
+      init.set(copyOf(builder, op->getLoc(), value));
     }
-    separateInits(maker);
   }
+}
+
+/// Kernels read and write whole rows: what is a part of wider rows is copied.
+static void copyPartsOfRows(Operation *op) {
+  if (!isa<MoeDialect>(op->getDialect()) ||
+      !isa<DestinationStyleOpInterface>(op))
+    return;
+  OpBuilder builder(op);
+  for (OpOperand &operand : op->getOpOperands())
+    if (auto slice = operand.get().getDefiningOp<tensor::ExtractSliceOp>())
+      operand.set(copyOf(builder, op->getLoc(), slice));
+  for (OpResult result : op->getResults())
+    for (OpOperand &use : llvm::make_early_inc_range(result.getUses()))
+      if (auto insert = dyn_cast<tensor::InsertSliceOp>(use.getOwner());
+          insert && insert.getSource() == result) {
+        builder.setInsertionPoint(insert);
+        use.set(copyOf(builder, op->getLoc(), result));
+      }
 }
 
 namespace {
@@ -372,8 +412,10 @@ struct MoeToDestinationStylePass
       if (failed(dims) || failed(Converter(function, *dims).run()))
         return signalPassFailure();
       for (Operation &op :
-           llvm::make_early_inc_range(function.getBody().front()))
+           llvm::make_early_inc_range(function.getBody().front())) {
         separateInits(&op);
+        copyPartsOfRows(&op);
+      }
     }
   }
 };

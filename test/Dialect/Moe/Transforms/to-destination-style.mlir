@@ -9,8 +9,8 @@
 // CHECK-SAME:    %[[Y:[a-z0-9]+]]: memref<?x32xf32> {moe.dims = ["2*T", 32], moe.kind = "saved", moe.name = "y", moe.role = "output"}
 // CHECK-SAME:    %{{.*}}: memref<?x16xf32> {moe.dims = ["T", 16], moe.name = "out1", moe.role = "output"}) {
 // CHECK:         bufferization.to_tensor %[[DW]] restrict writable
-// CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[DW]]
 // CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[Y]]
+// CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[DW]]
 // CHECK:         return{{$}}
 func.func @layer(%x: tensor<?x16xf32>, %dw: tensor<8x32x16xf32> {moe.inout, moe.name = "dw"},
                  %ids: tensor<?x2xi32> {moe.dims = ["T", 2], moe.name = "ids"},

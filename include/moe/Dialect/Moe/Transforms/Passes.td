@@ -285,8 +285,11 @@ def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp">
     that checking `moe.dims` before a call checks every op. Names that
     contradict the ops are refused, and so is a name that no argument binds.
 
-    Each op that writes a `tensor.empty`, or a `linalg.fill` of one, gets one of
-    its own: one that two ops share would be one buffer to them.
+    What an op writes over is its own: a `tensor.empty` or `linalg.fill` that two
+    ops share becomes two, an operand that a linalg op only names as its output
+    an empty tensor, any other value that is read elsewhere a copy. Kernels read
+    and write whole rows: a slice that one reads, or that its result is put
+    into, is copied.
 
     Runs after `moe-form-kernels` and inlining. Bufferize with
     `--eliminate-empty-tensors --one-shot-bufferize=...` as
@@ -332,6 +335,32 @@ def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp">
   let dependentDialects = ["::mlir::arith::ArithDialect",
                            "::mlir::bufferization::BufferizationDialect",
                            "::mlir::memref::MemRefDialect"];
+}
+
+def MoeExpandCopies : Pass<"moe-expand-copies", "::mlir::func::FuncOp"> {
+  let summary = "copies of parts of rows become loops";
+  let description = [{
+    A `memref.copy` between buffers of which one is not contiguous becomes a
+    `linalg.copy`, which every target makes loops of; upstream would call a
+    library that is not there. Other copies stay: they are one `memcpy`.
+
+    ```mlir before
+    func.func @f(%x: memref<?x16xf32, strided<[32, 1]>>, %y: memref<?x16xf32>) {
+      memref.copy %x, %y
+          : memref<?x16xf32, strided<[32, 1]>> to memref<?x16xf32>
+      return
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: memref<?x16xf32, strided<[32, 1]>>, %y: memref<?x16xf32>) {
+      linalg.copy ins(%x : memref<?x16xf32, strided<[32, 1]>>)
+          outs(%y : memref<?x16xf32>)
+      return
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect"];
 }
 
 def MoePlanWorkspace : Pass<"moe-plan-workspace", "::mlir::func::FuncOp"> {
