@@ -50,7 +50,16 @@ endif()
 add_link_options(-Wl,--gc-sections -Wl,--as-needed)
 
 find_program(MOE_CCACHE ccache)
-if(MOE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
+if(MOE_CCACHE)
+  # It fails every compilation where it cannot write its folder.
+  execute_process(COMMAND ${MOE_CCACHE} ${CMAKE_CXX_COMPILER} -c -x c++ /dev/null
+    -o ${CMAKE_BINARY_DIR}/CMakeFiles/ccache-trial.o
+    RESULT_VARIABLE moe_ccache_failed OUTPUT_QUIET ERROR_QUIET)
+  if(moe_ccache_failed)
+    message(STATUS "ccache does not work here, and is not used")
+  endif()
+endif()
+if(MOE_CCACHE AND NOT moe_ccache_failed AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
   # A precompiled header hits the cache only without its time stamp and with
   # these allowances.
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
