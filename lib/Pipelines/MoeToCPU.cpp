@@ -119,10 +119,9 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
   pm.addPass(mlir::moe::createMoeExpandAssignment());
   endStage("expanded", pm, atStage);
 
-  // One kernel for each op.
+  // One kernel for each op, then fewer.
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeFormKernels());
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  buildMoeFusePipeline(pm);
   endStage("fused", pm, atStage);
 
   // Tensor math outside the dialect, so that all of it is in destination style.
@@ -143,6 +142,8 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
 }
 
 void ::moe::registerMoePipelines() {
+  PassPipelineRegistration<>("moe-fuse", "Level 2 with an op a kernel, fused",
+                             buildMoeFusePipeline);
   PassPipelineRegistration<MoeToCPUOptions>(
       "moe-to-cpu", "Level 1 on tensors to the LLVM dialect, for a CPU",
       [](OpPassManager &pm, const MoeToCPUOptions &options) {

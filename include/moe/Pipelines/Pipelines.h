@@ -63,6 +63,9 @@ void buildMoeGradientPipeline(mlir::OpPassManager &pm,
                               const GradientOptions &options,
                               StageHook atStage);
 
+/// Level 2 with an op a kernel to level 2 as it will run (`moe-fuse`).
+void buildMoeFusePipeline(mlir::OpPassManager &pm);
+
 /// From level 1 on tensors to the LLVM dialect (`moe-to-cpu`).
 void buildMoeToCPUPipeline(mlir::OpPassManager &pm,
                            const MoeToCPUOptions &options, StageHook atStage);
