@@ -17,6 +17,7 @@ from test_interpreter_route import *  # noqa: F403
 
 PIPELINES = {
     "kernels": "--canonicalize --cse --moe-expand-assignment --moe-form-kernels --canonicalize --cse",
+    "fused": "--canonicalize --cse --moe-expand-assignment --moe-form-kernels --moe-fuse",
 }
 
 

@@ -78,6 +78,24 @@ struct CombineOfScatter : OpRewritePattern<CombineOp> {
   }
 };
 
+/// combine(linear to slot) -> combine(linear to grouped), where nobody else
+/// reads the rows: they need no zeros in sentinel rows, and gates then have one
+/// form.
+struct CombineOfSlotLinear : OpRewritePattern<CombineOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(CombineOp op,
+                                PatternRewriter &rewriter) const override {
+    auto linear = op.getRows().getDefiningOp<ParallelLinearOp>();
+    if (!linear || op.getFrom() != RowOrder::Slot ||
+        linear.getTo() != RowOrder::Slot || !linear->hasOneUse() ||
+        linear.getAssignment() != op.getAssignment())
+      return failure();
+    rewriter.modifyOpInPlace(linear, [&] { linear.setTo(RowOrder::Grouped); });
+    rewriter.modifyOpInPlace(op, [&] { op.setFrom(RowOrder::Grouped); });
+    return success();
+  }
+};
+
 //===----------------------------------------------------------------------===//
 // Routing and assignment
 //===----------------------------------------------------------------------===//
@@ -274,6 +292,46 @@ struct DropUnusedRowwisePorts : OpRewritePattern<RowwiseOp> {
   }
 };
 
+/// A result that is an operand unchanged is that operand, and one that another
+/// result repeats is that result. (A slot-order result by an assignment has
+/// zeros in sentinel rows, which its operand may not have.)
+struct ForwardRowwiseResults : OpRewritePattern<RowwiseOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(RowwiseOp op,
+                                PatternRewriter &rewriter) const override {
+    Block &block = op.getBody().front();
+    auto yield = cast<YieldOp>(block.getTerminator());
+    bool zeroes = op.getOrder() == RowOrder::Slot && op.getAssignment();
+    bool changed = false;
+    for (OpResult result : op.getResults()) {
+      unsigned i = result.getResultNumber();
+      if (result.use_empty())
+        continue;
+      auto yielded = [&](unsigned i) {
+        return yield.getOperands().slice(op.firstYield(i),
+                                         op.outPort(i).numValues());
+      };
+      auto same = [&](Value other, PortAttr port, ValueRange values) {
+        if (other.getType() != result.getType() || port != op.outPort(i) ||
+            !llvm::equal(values, yielded(i)))
+          return false;
+        rewriter.replaceAllUsesWith(result, other);
+        changed = true;
+        return true;
+      };
+      bool done = false;
+      for (unsigned j = 0; j < i && !done; ++j)
+        done = same(op.getResult(j), op.outPort(j), yielded(j));
+      for (unsigned j = 0; j < op.getIns().size() && !done && !zeroes; ++j)
+        done = op.inPort(j).getKind() == PortKind::Rows &&
+               same(op.getIns()[j], op.inPort(j),
+                    ValueRange(block.getArguments().slice(
+                        op.firstArgument(j), op.inPort(j).numValues())));
+    }
+    return success(changed);
+  }
+};
+
 /// rowwise(rowwise(x)) -> one rowwise, where the first one's results have no
 /// other reader: the region of the first is inlined, and a rounding goes.
 struct ComposeRowwise : OpRewritePattern<RowwiseOp> {
@@ -382,10 +440,11 @@ void ScatterOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 void CombineOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                             MLIRContext *context) {
-  patterns.add<CombineOfScatter>(context);
+  patterns.add<CombineOfScatter, CombineOfSlotLinear>(context);
 }
 
 void RowwiseOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                             MLIRContext *context) {
-  patterns.add<DropUnusedRowwisePorts, ComposeRowwise>(context);
+  patterns.add<DropUnusedRowwisePorts, ForwardRowwiseResults, ComposeRowwise>(
+      context);
 }

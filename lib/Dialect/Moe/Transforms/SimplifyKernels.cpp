@@ -5,6 +5,7 @@
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -45,20 +46,43 @@ struct MoeFuseElementwise
       if (isElementwise(op))
         ops.push_back(op);
     });
+    // Who only asks for a size asks the operand instead.
+    for (Operation *op : llvm::reverse(ops))
+      for (Operation *user : llvm::make_early_inc_range(op->getUsers()))
+        if (auto dim = dyn_cast<tensor::DimOp>(user))
+          dim.getSourceMutable().assign(sizeSource(op->getOperand(0)));
     // Readers first, so that chains of math move in as a whole.
     for (Operation *op : llvm::reverse(ops)) {
       Value result = op->getResult(0);
-      if (result.use_empty())
+      auto reading = llvm::find_if(result.getUsers(), isRowKernel);
+      if (reading == result.user_end())
         continue;
-      Operation *reader = *result.user_begin();
-      if (!isRowKernel(reader))
-        continue;
+      Operation *reader = *reading;
       std::string why;
       if (!fuse(op, reader, why))
         remarkRefused(op, getArgument(),
                       describe(op) + " does not move into " + describe(reader),
                       why);
     }
+  }
+
+  /// A kernel's result has the size of its out.
+  static Value sizeSource(Value value) {
+    while (auto kernel = value.getDefiningOp<DestinationStyleOpInterface>())
+      value = kernel.getTiedOpOperand(cast<OpResult>(value))->get();
+    return value;
+  }
+
+  /// The one number that a tensor holds everywhere, if that is known.
+  static std::optional<APFloat> splatOf(Value value) {
+    DenseFPElementsAttr dense;
+    if (matchPattern(value, m_Constant(&dense)) && dense.isSplat())
+      return dense.getSplatValue<APFloat>();
+    FloatAttr scalar;
+    auto splat = value.getDefiningOp<tensor::SplatOp>();
+    if (splat && matchPattern(splat.getInput(), m_Constant(&scalar)))
+      return scalar.getValue();
+    return std::nullopt;
   }
 
   bool fuse(Operation *op, Operation *reader, std::string &why) {
@@ -80,18 +104,17 @@ struct MoeFuseElementwise
     SmallVector<SmallVector<Value>> operands;
     OpBuilder b(op->getContext());
     for (Value operand : op->getOperands()) {
-      DenseFPElementsAttr splat;
-      if (!matchPattern(operand, m_Constant(&splat)) || !splat.isSplat()) {
+      std::optional<APFloat> number = splatOf(operand);
+      if (!number) {
         operands.push_back(kernel.read(operand, port));
         continue;
       }
-      APFloat number = splat.getSplatValue<APFloat>();
       bool inexact;
-      number.convert(kernel.compute.getFloatSemantics(),
-                     APFloat::rmNearestTiesToEven, &inexact);
+      number->convert(kernel.compute.getFloatSemantics(),
+                      APFloat::rmNearestTiesToEven, &inexact);
       b.setInsertionPointToStart(&kernel.block());
       Value constant = arith::ConstantOp::create(
-          b, op->getLoc(), FloatAttr::get(kernel.compute, number));
+          b, op->getLoc(), FloatAttr::get(kernel.compute, *number));
       operands.emplace_back(port.numValues(), constant);
     }
     // After the constants, before every reader.

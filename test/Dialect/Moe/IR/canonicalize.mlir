@@ -155,3 +155,61 @@ func.func @unpack_of_pack(%o: tensor<?xi32>, %p: tensor<?xi32>, %b: tensor<8xi32
   %o2, %p2, %b2, %e2 = moe.unpack_assignment %a : !moe.assignment<?x2, 8> -> tensor<?xi32>, tensor<?xi32>, tensor<8xi32>, tensor<8xi32>
   return %b2 : tensor<8xi32>
 }
+
+// -----
+
+// Results that are an operand unchanged, or another result again.
+// CHECK-LABEL: func.func @forward_results(
+// CHECK-SAME:    %[[X:[^:]*]]: tensor<?x16xf32>,
+// CHECK:         %[[Y:.*]] = moe.rowwise {{.*}} outs(tensor<?x16xf32> rows) {
+// CHECK:         return %[[X]], %[[Y]], %[[Y]] :
+func.func @forward_results(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>) -> (tensor<?x16xf32>, tensor<?x16xf32>, tensor<?x16xf32>) {
+  %0:3 = moe.rowwise grouped by %a : !moe.assignment<?x2, 8> ins(%x : tensor<?x16xf32> rows) outs(tensor<?x16xf32> rows, tensor<?x16xf32> rows, tensor<?x16xf32> rows) {
+  ^bb0(%v: f32):
+    %n = arith.negf %v : f32
+    moe.yield %v, %n, %n : f32, f32, f32
+  }
+  return %0#0, %0#1, %0#2 : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?x16xf32>
+}
+
+// -----
+
+// Kept: the op writes zeros in sentinel rows, and rounds.
+// CHECK-LABEL: func.func @keep_results(
+// CHECK:         %[[Y:.*]] = moe.rowwise slot
+// CHECK:         %[[Z:.*]] = moe.rowwise grouped
+// CHECK:         return %[[Y]], %[[Z]] :
+func.func @keep_results(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>) -> (tensor<?x16xf32>, tensor<?x16xbf16>) {
+  %0 = moe.rowwise slot by %a : !moe.assignment<?x2, 8> ins(%x : tensor<?x16xf32> rows) outs(tensor<?x16xf32> rows) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %1 = moe.rowwise grouped by %a : !moe.assignment<?x2, 8> ins(%x : tensor<?x16xf32> rows) outs(tensor<?x16xbf16> rows) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return %0, %1 : tensor<?x16xf32>, tensor<?x16xbf16>
+}
+
+// -----
+
+// Rows that a combine alone reads need no slot order.
+// CHECK-LABEL: func.func @combine_of_slot_linear(
+// CHECK:         moe.parallel_linear {{.*}} from slot to grouped
+// CHECK:         moe.combine {{.*}} from grouped
+func.func @combine_of_slot_linear(%x: tensor<?x16xf32>, %w: tensor<8x4x16xf32>, %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+  %0 = moe.parallel_linear %x, %w by %a from slot to slot out_in : tensor<?x16xf32>, tensor<8x4x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %1 = moe.combine %0 from slot by %a : tensor<?x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  return %1 : tensor<?x4xf32>
+}
+
+// -----
+
+// Kept: the slot rows are returned too.
+// CHECK-LABEL: func.func @keep_slot_linear(
+// CHECK:         moe.parallel_linear {{.*}} from slot to slot
+func.func @keep_slot_linear(%x: tensor<?x16xf32>, %w: tensor<8x4x16xf32>, %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<?x4xf32>) {
+  %0 = moe.parallel_linear %x, %w by %a from slot to slot out_in : tensor<?x16xf32>, tensor<8x4x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %1 = moe.combine %0 from slot by %a : tensor<?x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  return %0, %1 : tensor<?x4xf32>, tensor<?x4xf32>
+}
