@@ -9,9 +9,9 @@ import pathlib
 
 import torch
 
-from . import machine, parallel_linear
+from . import machine, parallel_linear, training
 
-BENCHMARKS = {"parallel_linear": parallel_linear.run}
+BENCHMARKS = {"parallel_linear": parallel_linear.run, "training": training.run}
 
 
 def main() -> None:

@@ -75,3 +75,34 @@ def test_long_products(dtype, depth, layout):
     exact = torch.einsum("ti,toi->to", x.double(), w.double()[ids[:, 0]])
     eps = torch.finfo(DTYPES[dtype]).eps
     assert ((y.double() - exact).abs() <= eps * exact.abs() / 2 + 3e-6 * depth**0.5).all()
+
+
+@pytest.mark.parametrize("layout", ["out_in", "in_out"])
+@pytest.mark.parametrize("cpu", ["host", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_sums(dtype, cpu, layout):
+    """More rows than are packed at a time, more of both widths than a task takes."""
+    tokens, d, n, experts = 700, 150, 211, 3
+    shape = (experts, n, d) if layout == "out_in" else (experts, d, n)
+    w, s = f"tensor<{'x'.join(map(str, shape))}xf32>", f"!moe.assignment<?x1, {experts}>"
+    x, dy = f"tensor<?x{d}x{dtype}>", f"tensor<?x{n}x{dtype}>"
+    module = moe_mlir.compile(
+        f"""
+func.func @f(%x: {x} {{moe.dims = ["T", {d}]}}, %dy: {dy} {{moe.dims = ["T", {n}]}},
+             %ids: tensor<?x1xi32> {{moe.dims = ["T", 1]}}) -> {w} {{
+  %a = moe.assign ids(%ids : tensor<?x1xi32>) : {s}
+  %w = moe.weight_grad %x from token, %dy from slot by %a {layout} : {x}, {dy}, {s} -> {w}
+  return %w : {w}
+}}""",
+        cpu=cpu,
+    )
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(tokens, d, generator=generator).to(DTYPES[dtype])
+    dy = torch.randn(tokens, n, generator=generator).to(DTYPES[dtype])
+    ids = (torch.arange(tokens, dtype=torch.int32) % 7 == 3).int()[:, None] * 2
+    out = module(x, dy, ids)
+    for expert in range(experts):
+        rows = ids[:, 0] == expert
+        exact = dy[rows].double().t() @ x[rows].double()
+        exact = exact if layout == "out_in" else exact.t()
+        assert ((out[expert].double() - exact).abs() <= 1e-5 * tokens**0.5).all()

@@ -382,7 +382,9 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
               lane);
         return all;
       },
-      panel, panelRow);
+      [&](Value values, Value k, Value to) {
+        b.storeVector(values, panel, b.add(panelRow, k), to, kLanes);
+      });
 }
 
 /// The rowwise region on the panel's columns of every row.

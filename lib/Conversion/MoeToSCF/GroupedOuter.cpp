@@ -6,13 +6,29 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/ADT/bit.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
-/// Rows that are packed at a time, and output rows of a task.
+/// Rows that are packed at a time; rows and columns of the output of a task.
+/// All that a task packs and sums fits in half of a second-level cache.
 constexpr int64_t kDepth = 128;
 constexpr int64_t kBlock = 192;
+constexpr int64_t kColumns = 128;
+
+/// Rows by a power of two, so that whole tiles are cut from vectors of 16; no
+/// wider than keeps the right panel in the first-level cache.
+static Tile chooseOuterTile(const CPUTarget &target, Type compute,
+                            int64_t width) {
+  Tile tile = chooseTile(target, compute, 1, width);
+  int64_t budget = tile.rows * tile.vectors;
+  tile.vectors = std::min<int64_t>(2, tile.vectors);
+  tile.rows =
+      llvm::bit_floor<uint64_t>(std::min<int64_t>(8, budget / tile.vectors));
+  return tile;
+}
 
 LogicalResult mlir::moe::emitGroupedOuter(GroupedOuterOp op, KernelEmitter &b) {
   Tables tables = b.tables(op.getAssignment());
@@ -32,38 +48,43 @@ LogicalResult mlir::moe::emitGroupedOuter(GroupedOuterOp op, KernelEmitter &b) {
 
   ProductKind kind = productKind(
       b.target, cast<MemRefType>(left.rows.getType()).getElementType());
-  Tile tile = chooseTile(b.target, kind.compute, 1, right.width);
-  int64_t most = kBlock / tile.rows * tile.rows;
-  int64_t block = std::min<int64_t>(
-      most, llvm::divideCeil(left.width, tile.rows) * tile.rows);
+  Tile tile = chooseOuterTile(b.target, kind.compute, right.width);
+  int64_t block = std::min<int64_t>(kBlock, llvm::alignTo(left.width, kLanes));
   int64_t panel = tile.columns();
+  int64_t columns =
+      std::min<int64_t>(kColumns, llvm::alignTo(right.width, panel));
   int64_t blocks = llvm::divideCeil(left.width, block);
-  int64_t panels = llvm::divideCeil(right.width, panel);
+  int64_t parts = llvm::divideCeil(right.width, columns);
   Value out = memref::CollapseShapeOp::create(
       b, op.getOuts()[0], SmallVector<ReassociationIndices>{{0, 1}, {2}});
   Type element = cast<MemRefType>(out.getType()).getElementType();
 
-  b.tasks(b.index(tables.experts * blocks * panels), [&](Value task) {
-    Value expert = b.div(task, blocks * panels);
-    Value firstColumn = b.mul(b.rem(task, panels), panel);
-    Value firstRow = b.mul(b.rem(b.div(task, panels), blocks), block);
+  b.tasks(b.index(tables.experts * blocks * parts), [&](Value task) {
+    Value expert = b.div(task, blocks * parts);
+    Value firstColumn = b.mul(b.rem(task, parts), columns);
+    Value firstRow = b.mul(b.rem(b.div(task, parts), blocks), block);
     Value begin = b.rangeBound(tables, tables.begin, expert);
     Value end = b.rangeBound(tables, tables.end, expert);
 
-    int64_t wide = llvm::divideCeil(block, kLanes) * kLanes;
-    int64_t deep = kDepth / kind.step();
-    Value acc = b.stack({block, panel}, kind.compute);
-    Value leftPanel = b.stack({deep, wide}, kind.panelElement());
-    Value rightPanel = b.stack({deep, panel}, kind.panelElement());
-    b.loop(b.index(0), b.index(block), 1, [&](Value i) {
-      b.loop(b.index(0), b.index(panel), kLanes, [&](Value column) {
-        b.storeVector(b.zeros(kind.compute), acc, i, column, kLanes);
-      });
+    // The left side lies tile after tile, the right side and the sums panel
+    // after panel: an inner loop reads consecutive memory. A tile and a panel
+    // have `deep` rows, some not used, so that no power of two lies between
+    // them: stores to many would share a line of the cache.
+    int64_t deep = kDepth / kind.step() + kLanes / tile.rows;
+    Value acc = b.stack({columns / panel * block, panel}, kind.compute);
+    Value leftPanel =
+        b.stack({block / tile.rows * deep, tile.rows}, kind.panelElement());
+    Value rightPanel =
+        b.stack({columns / panel * deep, panel}, kind.panelElement());
+    b.loop(b.index(0), b.index(columns / panel * block), 1, [&](Value i) {
+      for (int64_t column = 0; column < panel; column += kLanes)
+        b.storeVector(b.zeros(kind.compute), acc, i, b.index(column), kLanes);
     });
 
     b.loop(begin, end, kDepth, [&](Value first) {
       Value depth = b.minimum(b.index(kDepth), b.sub(end, first));
-      auto pack = [&](const Side &side, Value start, int64_t count, Value to) {
+      auto pack = [&](const Side &side, Value start, int64_t count,
+                      function_ref<void(Value, Value, Value)> store) {
         packColumns(
             b, kind, depth,
             [&](function_ref<void(Value, Value, int64_t)> body) {
@@ -77,18 +98,34 @@ LogicalResult mlir::moe::emitGroupedOuter(GroupedOuterOp op, KernelEmitter &b) {
               return b.loadVector(side.rows, b.rowIndex(side.order, row),
                                   column, lanes);
             },
-            to, b.index(0));
+            store);
       };
-      pack(left, firstRow, wide, leftPanel);
-      pack(right, firstColumn, panel, rightPanel);
-      b.loop(b.index(0), b.index(block), tile.rows, [&](Value i) {
-        auto a = [&](int64_t row, Value k) {
-          return broadcastElement(b, kind,
-                                  b.load(leftPanel, {k, b.add(i, row)}));
-        };
-        emitTile(
-            b, tile, kind, acc, i, /*fresh=*/false,
-            Product{rightPanel, b.index(0), b.ceilDiv(depth, kind.step()), a});
+      pack(left, firstRow, block, [&](Value values, Value k, Value to) {
+        Value at = b.add(b.mul(b.div(to, tile.rows), deep), k);
+        for (int64_t i = 0; i < kLanes; i += tile.rows)
+          vector::StoreOp::create(
+              b,
+              vector::ExtractStridedSliceOp::create(b, values, i, tile.rows, 1),
+              leftPanel,
+              ValueRange{b.add(at, i / tile.rows * deep), b.index(0)});
+      });
+      pack(right, firstColumn, columns, [&](Value values, Value k, Value to) {
+        b.storeVector(values, rightPanel,
+                      b.add(b.mul(b.div(to, panel), deep), k), b.rem(to, panel),
+                      kLanes);
+      });
+      b.loop(b.index(0), b.index(columns / panel), 1, [&](Value p) {
+        b.loop(b.index(0), b.index(block), tile.rows, [&](Value i) {
+          Value first = b.mul(b.div(i, tile.rows), deep);
+          auto a = [&](int64_t row, Value k) {
+            return broadcastElement(
+                b, kind, b.load(leftPanel, {b.add(first, k), b.index(row)}));
+          };
+          emitTile(b, tile, kind, acc, b.add(b.mul(p, block), i),
+                   /*fresh=*/false,
+                   Product{rightPanel, b.mul(p, deep),
+                           b.ceilDiv(depth, kind.step()), a});
+        });
       });
     });
 
@@ -97,9 +134,11 @@ LogicalResult mlir::moe::emitGroupedOuter(GroupedOuterOp op, KernelEmitter &b) {
     b.loop(b.index(0), rows, 1, [&](Value i) {
       Value row = b.add(b.mul(expert, left.width), b.add(firstRow, i));
       b.columns(
-          firstColumn, panel, right.width, [&](Value column, int64_t lanes) {
+          firstColumn, columns, right.width, [&](Value column, int64_t lanes) {
+            Value at = b.sub(column, firstColumn);
             Value sum =
-                b.loadVector(acc, i, b.sub(column, firstColumn), kLanes);
+                b.loadVector(acc, b.add(b.mul(b.div(at, panel), block), i),
+                             b.rem(at, panel), kLanes);
             if (op.getAccumulate())
               sum = b.add(
                   b.widen(b.loadVector(out, row, column, lanes), kind.compute),

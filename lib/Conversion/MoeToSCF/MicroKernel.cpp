@@ -226,13 +226,12 @@ void mlir::moe::packRows(KernelEmitter &b, ProductKind kind, Value weights,
 void mlir::moe::packColumns(
     KernelEmitter &b, ProductKind kind, Value depth,
     function_ref<void(function_ref<void(Value, Value, int64_t)>)> eachColumn,
-    function_ref<Value(Value, Value, int64_t)> load, Value panel,
-    Value panelRow) {
+    function_ref<Value(Value, Value, int64_t)> load,
+    function_ref<void(Value, Value, Value)> store) {
   if (!kind.pairs) {
     b.loop(b.index(0), depth, 1, [&](Value k) {
       eachColumn([&](Value column, Value to, int64_t lanes) {
-        b.storeVector(b.widen(load(k, column, lanes), kind.compute), panel,
-                      b.add(panelRow, k), to, kLanes);
+        store(b.widen(load(k, column, lanes), kind.compute), k, to);
       });
     });
     return;
@@ -246,7 +245,7 @@ void mlir::moe::packColumns(
           b.select(exists, load(high, column, lanes), b.zeros(b.getBF16Type()));
       Value both =
           vector::InterleaveOp::create(b, load(low, column, lanes), second);
-      b.storeVector(asWords(b, both), panel, b.add(panelRow, pair), to, kLanes);
+      store(asWords(b, both), pair, to);
     });
   });
 }

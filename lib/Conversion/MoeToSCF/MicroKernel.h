@@ -67,13 +67,14 @@ void packRows(KernelEmitter &b, ProductKind kind, Value weights,
               function_ref<Value(Value, int64_t)> rowOf, Value first,
               int64_t depth, int64_t vectors, Value panel, Value panelRow);
 
-/// panel[panelRow + k][column ...] = load(k, column): rows stay rows. Of an
-/// odd number of rows the last pair's second half is zero.
+/// store(row of 16 columns, k, column) for each k < depth, a row or a pair of
+/// rows: rows stay rows. Of an odd number of rows the last pair's second half
+/// is zero.
 void packColumns(
     KernelEmitter &b, ProductKind kind, Value depth,
     function_ref<void(function_ref<void(Value, Value, int64_t)>)> eachColumn,
-    function_ref<Value(Value, Value, int64_t)> load, Value panel,
-    Value panelRow);
+    function_ref<Value(Value, Value, int64_t)> load,
+    function_ref<void(Value, Value, Value)> store);
 
 } // namespace mlir::moe
 

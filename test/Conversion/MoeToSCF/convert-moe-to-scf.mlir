@@ -96,10 +96,14 @@ func.func @two_pairs(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
 
 // -----
 
+// The left side is packed by eights, for tiles of eight rows by two vectors.
 // CHECK-LABEL: func @outer
 // CHECK:       memref.collapse_shape
 // CHECK:       scf.parallel
-// CHECK-COUNT-24: vector.fma
+// CHECK:       memref.alloca() {alignment = 64 : i64} : memref<1560x8xf32>
+// CHECK:       vector.extract_strided_slice %{{.*}} : vector<16xf32> to vector<8xf32>
+// CHECK:       %{{.*}}:16 = scf.for
+// CHECK-COUNT-16: vector.fma
 func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
                  %e: memref<8xi32>, %x: memref<?x64xf32>, %y: memref<?x96xf32>,
                  %w: memref<8x96x64xf32>) {
