@@ -56,6 +56,12 @@ Value KernelEmitter::rem(Value a, int64_t b) {
   return b == 1 ? index(0)
                 : arith::RemUIOp::create(*this, a, index(b)).getResult();
 }
+Value KernelEmitter::quotient(Value a, Value b) {
+  return arith::DivUIOp::create(*this, a, b);
+}
+Value KernelEmitter::remainder(Value a, Value b) {
+  return arith::RemUIOp::create(*this, a, b);
+}
 Value KernelEmitter::ceilDiv(Value a, int64_t b) {
   return div(add(a, b - 1), b);
 }
@@ -324,7 +330,7 @@ Value KernelEmitter::narrow(Value value, Type element) {
 Value KernelEmitter::loadVector(Value memref, ValueRange indices,
                                 int64_t lanes) {
   auto type = vectorOf(cast<MemRefType>(memref.getType()).getElementType());
-  if (lanes == kLanes)
+  if (lanes == vectorLanes)
     return vector::LoadOp::create(*this, type, memref, indices);
   Value mask =
       vector::ConstantMaskOp::create(*this, vectorOf(getI1Type()), lanes);
@@ -333,7 +339,7 @@ Value KernelEmitter::loadVector(Value memref, ValueRange indices,
 }
 void KernelEmitter::storeVector(Value value, Value memref, ValueRange indices,
                                 int64_t lanes) {
-  if (lanes == kLanes) {
+  if (lanes == vectorLanes) {
     vector::StoreOp::create(*this, value, memref, indices);
     return;
   }
@@ -454,9 +460,10 @@ void KernelEmitter::loadColumns(Value memref, PortAttr port, const Row &row,
   }
   Type element = cast<MemRefType>(memref.getType()).getElementType();
   Value first = mul(column, count);
-  if (count == 2 && lanes == kLanes) {
-    Value both = vector::LoadOp::create(*this, vectorOf(element, 2 * kLanes),
-                                        memref, ValueRange{at, first});
+  if (count == 2 && lanes == vectorLanes) {
+    Value both =
+        vector::LoadOp::create(*this, vectorOf(element, 2 * vectorLanes),
+                               memref, ValueRange{at, first});
     auto apart = vector::DeinterleaveOp::create(*this, both);
     for (Value value : apart.getResults())
       values.push_back(widen(value, compute));
@@ -484,7 +491,7 @@ void KernelEmitter::storeColumns(ValueRange values, Value memref, PortAttr port,
     return;
   }
   Value first = mul(column, count);
-  if (count == 2 && lanes == kLanes) {
+  if (count == 2 && lanes == vectorLanes) {
     Value both =
         vector::InterleaveOp::create(*this, narrow(splat(values[0]), element),
                                      narrow(splat(values[1]), element));

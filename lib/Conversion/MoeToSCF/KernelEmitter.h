@@ -42,6 +42,9 @@ public:
       : ImplicitLocOpBuilder(op->getLoc(), op), target(target) {}
 
   const CPUTarget target;
+  /// Lanes of the vectors that rows are read and written in: 16 on a CPU,
+  /// whose row sums are defined by them; what a thread moves at once on a GPU.
+  int64_t vectorLanes = kLanes;
 
   // Scalars. Index arithmetic is 64-bit.
   Value index(int64_t value);
@@ -54,6 +57,8 @@ public:
   Value mul(Value a, Value b);
   Value div(Value a, int64_t b);
   Value rem(Value a, int64_t b);
+  Value quotient(Value a, Value b);
+  Value remainder(Value a, Value b);
   Value ceilDiv(Value a, int64_t b);
   Value minimum(Value a, Value b);
   Value maximum(Value a, Value b);
@@ -106,9 +111,10 @@ public:
   Value rowIndex(RowOrder order, const Row &row);
 
   // Vectors of 16.
-  VectorType vectorOf(Type element, int64_t lanes = kLanes) {
+  VectorType vectorOf(Type element, int64_t lanes) {
     return VectorType::get({lanes}, element);
   }
+  VectorType vectorOf(Type element) { return vectorOf(element, vectorLanes); }
   Value splat(Value scalar);
   Value zeros(Type element);
   /// To and from what regions compute in.
@@ -153,6 +159,10 @@ public:
 private:
   Block *taskBlock = nullptr;
 };
+
+/// What the conversions of level-2 ops ask of one: memrefs of identity layout,
+/// assignments that are packed. `pass` is named in the remedy.
+LogicalResult checkKernelOperands(Operation *op, StringRef pass);
 
 // One function for each level-2 op; the caller erases the op.
 LogicalResult emitSortSlots(SortSlotsOp op, KernelEmitter &b);

@@ -19,14 +19,12 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
-/// The preconditions of the pass, for one level-2 op.
-static LogicalResult checkOperands(Operation *op) {
+LogicalResult mlir::moe::checkKernelOperands(Operation *op, StringRef pass) {
   for (auto [index, operand] : llvm::enumerate(op->getOperands())) {
     Type type = operand.getType();
     if (isa<TensorType>(type))
-      return op->emitOpError()
-             << "operand #" << index << " is the tensor " << type
-             << "; bufferize before convert-moe-to-scf";
+      return op->emitOpError() << "operand #" << index << " is the tensor "
+                               << type << "; bufferize before " << pass;
     if (auto memref = dyn_cast<MemRefType>(type))
       if (!memref.getLayout().isIdentity())
         return op->emitOpError()
@@ -80,7 +78,8 @@ struct ConvertMoeToSCF
     });
     for (Operation *op : kernels) {
       KernelEmitter b(op, target);
-      if (failed(checkOperands(op)) || failed(emitKernel(op, b)))
+      if (failed(checkKernelOperands(op, "convert-moe-to-scf")) ||
+          failed(emitKernel(op, b)))
         return signalPassFailure();
       op->erase();
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // moe-outline-tasks: see Passes.td.
+#include "moe/Conversion/EntryPoints.h"
 #include "moe/Conversion/MoeToSCF/Passes.h"
 
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
@@ -29,7 +30,7 @@ struct MoeOutlineTasks
     SmallVector<scf::ParallelOp> loops;
     getOperation().walk([&](scf::ParallelOp loop) { loops.push_back(loop); });
     for (auto function : getOperation().getOps<func::FuncOp>())
-      prepare(function);
+      mlir::moe::prepareEntryPoint(function);
     SymbolTable symbols(getOperation());
     for (scf::ParallelOp loop : loops)
       if (failed(outline(loop, symbols)))
@@ -37,7 +38,6 @@ struct MoeOutlineTasks
   }
 
 private:
-  void prepare(func::FuncOp function);
   LogicalResult outline(scf::ParallelOp loop, SymbolTable &symbols);
   func::FuncOp runtimeFunction(SymbolTable &symbols);
 };
@@ -49,12 +49,12 @@ static FunctionType taskType(MLIRContext *context) {
       {IntegerType::get(context, 64), LLVM::LLVMPointerType::get(context)}, {});
 }
 
-void MoeOutlineTasks::prepare(func::FuncOp function) {
+void mlir::moe::prepareEntryPoint(func::FuncOp function) {
   // The host calls public functions with pointers to descriptors. Only these:
   // a wrapper would also rename the runtime's function.
   if (function.isPublic() && !function.isDeclaration())
     function->setAttr(LLVM::LLVMDialect::getEmitCWrapperAttrName(),
-                      UnitAttr::get(&getContext()));
+                      UnitAttr::get(function.getContext()));
   // What the attributes of our dialect say of tensors is in the manifest by
   // now, and is wrong of the pointers that come.
   auto ours = [](NamedAttribute attr) {
