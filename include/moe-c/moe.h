@@ -41,13 +41,16 @@ typedef enum moe_status {
    * version, or for CPU features that this machine lacks. */
   MOE_LOAD_ERROR = 5,
   /* Not built: the message says what is missing. */
-  MOE_UNSUPPORTED = 6
+  MOE_UNSUPPORTED = 6,
+  /* The device's driver refused something; the message names the kernel and
+   * its launch. */
+  MOE_DEVICE_ERROR = 7
 } moe_status;
 
 /* Set struct_size to sizeof(moe_options); later versions append members. */
 typedef struct moe_options {
   size_t struct_size;
-  /* "cpu"; a null pointer means "cpu". */
+  /* "cpu" or a GPU architecture: "sm_90a". A null pointer means "cpu". */
   const char *target;
   /* "key=value" pairs separated by spaces, as for `moe-compile --opt`; may be
    * null. */
@@ -78,7 +81,8 @@ MOE_C_EXPORT moe_status moe_workspace_size(const moe_module *module,
 
 /* Calls `entry`. `args`: inputs, inouts, outputs, workspace, all allocated by
  * the caller; the workspace may be left out when its size is 0. Everything is
- * checked before anything runs. `stream` is null for the CPU. */
+ * checked before anything runs. `stream` is null for the CPU; for a GPU it is a
+ * CUstream of the tensors' device, on which the call is put without waiting. */
 MOE_C_EXPORT moe_status moe_invoke(const moe_module *module, const char *entry,
                                    const DLTensor *const *args, size_t n,
                                    void *stream);

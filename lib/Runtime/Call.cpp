@@ -75,34 +75,6 @@ Error checkNotNull(const EntrySpec &entry, const TensorSpec &spec,
   return Error::success();
 }
 
-Error checkMemory(const EntrySpec &entry, const TensorSpec &spec,
-                  const DLTensor &tensor, int64_t bytes) {
-  if (!isHostDevice(tensor.device))
-    return invalid(where(entry, spec) + "it is on DLPack device (" +
-                   Twine(int(tensor.device.device_type)) + ", " +
-                   Twine(tensor.device.device_id) +
-                   "), the module runs on the CPU: copy it to the CPU");
-  if (!isRowMajor(tensor)) {
-    std::string strides;
-    for (int i = 0; i < tensor.ndim; ++i)
-      strides += (i ? ", " : "") + std::to_string(tensor.strides[i]);
-    return invalid(where(entry, spec) + "strides [" + strides + "] of shape " +
-                   shapeText(tensor) +
-                   " are not row-major contiguous: pass a contiguous copy");
-  }
-  if (bytes == 0)
-    return Error::success();
-  if (!tensor.data)
-    return invalid(where(entry, spec) + "the data pointer is null, " +
-                   Twine(bytes) + " bytes are needed");
-  int64_t element = (int64_t(spec.dtype.bits) + 7) / 8;
-  int64_t align = std::max(entry.align, element);
-  if (addressOf(tensor) % align != 0)
-    return invalid(where(entry, spec) + "the data is not aligned to " +
-                   Twine(align) + " bytes: pass a copy in aligned memory");
-  return Error::success();
-}
-
 struct Region {
   uintptr_t begin, end;
   StringRef name;
@@ -223,6 +195,44 @@ Expected<uint64_t> moe::workspaceBytes(const EntrySpec &entry,
                      "': the workspace size passes 63 bits: use fewer rows");
   }
   return static_cast<uint64_t>(total);
+}
+
+Error PackedCall::checkMemory(const EntrySpec &entry, const TensorSpec &spec,
+                              const DLTensor &tensor, int64_t bytes) {
+  DLDevice device = tensor.device;
+  auto elsewhere = [&](const Twine &runs) {
+    return invalid(where(entry, spec) + "it is on DLPack device (" +
+                   Twine(int(device.device_type)) + ", " +
+                   Twine(device.device_id) + "), " + runs);
+  };
+  if (!gpu && !isHostDevice(device))
+    return elsewhere("the module runs on the CPU: copy it to the CPU");
+  if (gpu && device.device_type != kDLCUDA &&
+      device.device_type != kDLCUDAManaged)
+    return elsewhere("the module runs on a GPU: copy it to one");
+  if (gpu && ordinal >= 0 && device.device_id != ordinal)
+    return elsewhere("the arguments before it on cuda:" + Twine(ordinal) +
+                     ": copy all to one device");
+  ordinal = device.device_id;
+  if (!isRowMajor(tensor)) {
+    std::string strides;
+    for (int i = 0; i < tensor.ndim; ++i)
+      strides += (i ? ", " : "") + std::to_string(tensor.strides[i]);
+    return invalid(where(entry, spec) + "strides [" + strides + "] of shape " +
+                   shapeText(tensor) +
+                   " are not row-major contiguous: pass a contiguous copy");
+  }
+  if (bytes == 0)
+    return Error::success();
+  if (!tensor.data)
+    return invalid(where(entry, spec) + "the data pointer is null, " +
+                   Twine(bytes) + " bytes are needed");
+  int64_t element = (int64_t(spec.dtype.bits) + 7) / 8;
+  int64_t align = std::max(entry.align, element);
+  if (addressOf(tensor) % align != 0)
+    return invalid(where(entry, spec) + "the data is not aligned to " +
+                   Twine(align) + " bytes: pass a copy in aligned memory");
+  return Error::success();
 }
 
 void PackedCall::append(void *pointer, ArrayRef<int64_t> shape) {

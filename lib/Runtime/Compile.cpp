@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //===- Compile.cpp - from text to a loaded module -------------------------===//
 #include "moe/Runtime/Compile.h"
+#include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/DiskCache.h"
+#include "moe/Runtime/Ptxas.h"
 #include "moe/Runtime/Symbols.h"
 #include "moe/Runtime/Version.h"
 #include "llvm/ADT/StringExtras.h"
@@ -57,13 +59,28 @@ std::string identityOf(const std::string &compiler) {
 }
 
 std::string cacheKey(StringRef input, const CompileOptions &options,
-                     const std::string &compiler) {
+                     const std::string &compiler,
+                     const std::string &assembler) {
   KeyHash hash;
   hash.add(versionString()).add(identityOf(compiler));
-  hash.add(options.target).add(hostCPU());
+  hash.add(options.target).add(hostCPU()).add(assembler);
   for (const std::string &option : options.options)
     hash.add(option);
   return hash.add("input").add(input).text();
+}
+
+/// Adds the ptxas to use, unless one is named; gives what identifies it. The
+/// search runs programs, so once for each driver is enough.
+std::string chooseAssembler(CompileOptions &options) {
+  for (StringRef option : options.options)
+    if (option.consume_front("ptxas="))
+      return identityOf(option.str());
+  int driverMajor = cudaDriverVersion() / 1000;
+  static const auto &found = *new std::optional<Ptxas>(findPtxas(driverMajor));
+  if (!found)
+    return "the driver's, CUDA " + std::to_string(driverMajor);
+  options.options.push_back("ptxas=" + found->path);
+  return identityOf(found->path);
 }
 
 double lockTimeout() {
@@ -164,11 +181,15 @@ std::shared_ptr<Module> loadCached(const DiskCache &cache, StringRef key) {
 } // namespace
 
 Expected<std::shared_ptr<Module>> moe::compile(StringRef input,
-                                               const CompileOptions &options) {
+                                               const CompileOptions &given) {
   Expected<std::string> compiler = findCompiler();
   if (!compiler)
     return compiler.takeError();
-  std::string key = cacheKey(input, options, *compiler);
+  CompileOptions options = given;
+  std::string assembler;
+  if (isGPUTarget(options.target))
+    assembler = chooseAssembler(options);
+  std::string key = cacheKey(input, options, *compiler, assembler);
 
   std::shared_ptr<Module> module;
   Turn turn(key, module);

@@ -17,12 +17,11 @@ static std::array<uint8_t, 32> checksum(StringRef bytes) {
 }
 
 void Container::write(raw_ostream &os) const {
-  json::Object header{{"target", target},
-                      {"cpu", cpu},
-                      {"features", features},
-                      {"compiler", compiler},
-                      {"object_size", int64_t(object.size())},
-                      {"manifest", manifest}};
+  json::Object header{
+      {"target", target},     {"cpu", cpu},
+      {"features", features}, {"compiler", compiler},
+      {"cuda", cuda},         {"object_size", int64_t(object.size())},
+      {"manifest", manifest}};
   std::string headerText;
   raw_string_ostream(headerText) << json::Value(std::move(header));
   std::string bytes(kMagic);
@@ -61,6 +60,7 @@ Expected<Container> Container::read(StringRef bytes, StringRef name) {
   container.cpu = header->getString("cpu").value_or("").str();
   container.features = header->getString("features").value_or("").str();
   container.compiler = header->getString("compiler").value_or("").str();
+  container.cuda = header->getInteger("cuda").value_or(0);
   container.manifest = header->getString("manifest").value_or("").str();
   container.object = rest.drop_front(length);
   if (header->getInteger("object_size").value_or(-1) !=

@@ -8,6 +8,12 @@
 using namespace llvm;
 using namespace moe;
 
+/// The tables of convert-gpu-launch-to-runtime.
+static constexpr StringLiteral kKernelTable("_moe_gpu_kernels");
+static constexpr StringLiteral kKernelCount("_moe_gpu_kernel_count");
+
+bool moe::isGPUTarget(StringRef target) { return target.starts_with("sm_"); }
+
 /// Code for features that the CPU lacks would die of SIGILL.
 static Error checkCPU(const Container &container) {
   static const auto &host = *new StringMap<bool>(sys::getHostCPUFeatures());
@@ -37,10 +43,11 @@ Expected<std::shared_ptr<Module>> Module::load(StringRef bytes,
 }
 
 Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
-  if (container.target != "cpu")
+  bool gpu = isGPUTarget(container.target);
+  if (container.target != "cpu" && !gpu)
     return fail(MOE_UNSUPPORTED, "the module is for target '" +
                                      container.target +
-                                     "'; this library runs 'cpu' only");
+                                     "'; this library runs 'cpu' and 'sm_*'");
   if (Error error = checkCPU(container))
     return std::move(error);
   Expected<Manifest> manifest = Manifest::parse(container.manifest);
@@ -60,6 +67,16 @@ Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
       return fail(MOE_LOAD_ERROR, "the compiled object lacks entry '" +
                                       entry.getKey() + "' of its manifest");
     module->functions[entry.getKey()] = reinterpret_cast<PackedEntry>(function);
+  }
+  if (gpu) {
+    auto *table =
+        static_cast<const KernelEntry *>(module->object->lookUp(kKernelTable));
+    auto *count =
+        static_cast<const int64_t *>(module->object->lookUp(kKernelCount));
+    if (!table || !count)
+      return fail(MOE_LOAD_ERROR, "the compiled object has no kernels");
+    module->kernels = std::make_unique<GPUKernels>(
+        ArrayRef(table, *count), container.cuda, container.target);
   }
   return module;
 }
@@ -94,13 +111,17 @@ Error Module::invoke(StringRef name, ArrayRef<const DLTensor *> args,
   Expected<const EntrySpec *> spec = entry(name);
   if (!spec)
     return spec.takeError();
-  if (stream)
+  if (stream && !kernels)
     return fail(MOE_INVALID_ARGUMENT,
                 "entry '" + name +
                     "' runs on the CPU: the stream must be null");
-  PackedCall call;
+  PackedCall call(/*gpu=*/kernels != nullptr);
   if (Error error = call.prepare(**spec, args))
     return error;
-  functions.find(name)->second(call.data());
+  PackedEntry function = functions.find(name)->second;
+  if (kernels)
+    return kernels->call(call.deviceOrdinal(), stream,
+                         [&] { function(call.data()); });
+  function(call.data());
   return Error::success();
 }

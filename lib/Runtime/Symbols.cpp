@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 #include "moe/Runtime/Symbols.h"
 #include "HalfConversions.h"
+#include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/ParallelFor.h"
 #include "llvm/ADT/StringMap.h"
 #include <cmath>
@@ -27,6 +28,9 @@ using D2 = double(double, double);
 llvm::StringMap<void *> makeTable() {
   llvm::StringMap<void *> table;
   table["moe_rt_parallel_for"] = address(&moe_rt_parallel_for);
+  table["moe_rt_launch"] = address(&moe_rt_launch);
+  table["moe_rt_multiprocessors"] = address(&moe_rt_multiprocessors);
+  table["moe_rt_tensor_map"] = address(&moe_rt_tensor_map);
   table["memcpy"] = address(&memcpy);
   table["memmove"] = address(&memmove);
   table["memset"] = address(&memset);

@@ -30,6 +30,10 @@ class UnsupportedError(Error, NotImplementedError):
     """Not built; the message says what is missing."""
 
 
+class DeviceError(Error):
+    """The GPU's driver refused something; the message names the kernel and its launch."""
+
+
 BY_STATUS = {
     1: ArgumentError,
     2: CompileError,
@@ -37,5 +41,6 @@ BY_STATUS = {
     4: NotFoundError,
     5: LoadError,
     6: UnsupportedError,
+    7: DeviceError,
 }
 """The exception of each status of the C API (include/moe-c/moe.h)."""

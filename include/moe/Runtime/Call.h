@@ -27,14 +27,24 @@ llvm::Expected<uint64_t> workspaceBytes(const EntrySpec &entry,
 /// strides}.
 class PackedCall {
 public:
+  /// `gpu`: all tensors lie on one CUDA device; otherwise in host memory.
+  explicit PackedCall(bool gpu = false) : gpu(gpu) {}
+
   /// Checks everything: count, device, dtype, shape, strides, alignment,
   /// overlap, workspace, constraints.
   llvm::Error prepare(const EntrySpec &entry,
                       llvm::ArrayRef<const DLTensor *> args);
 
   void **data() { return pointers.data(); }
+  /// CUDA's number of the tensors' device.
+  int deviceOrdinal() const { return ordinal; }
 
 private:
+  llvm::Error checkMemory(const EntrySpec &entry, const TensorSpec &spec,
+                          const DLTensor &tensor, int64_t bytes);
+
+  const bool gpu;
+  int ordinal = -1;
   void append(void *pointer, llvm::ArrayRef<int64_t> shape);
 
   llvm::SmallVector<int64_t, 160> words;

@@ -20,6 +20,9 @@ struct Container {
   /// names, as in "+avx2,+fma".
   std::string cpu, features;
   std::string compiler;
+  /// The CUDA version that kernels were assembled for, as in 13000; 0: none
+  /// are, or the driver compiles them.
+  int64_t cuda = 0;
   std::string manifest;
   /// A view into the bytes that were read.
   llvm::StringRef object;

@@ -4,10 +4,14 @@
 #define MOE_RUNTIME_MODULE_H
 
 #include "moe/Runtime/Container.h"
+#include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/LinkedObject.h"
 #include "moe/Runtime/Manifest.h"
 
 namespace moe {
+
+/// Whether the target's kernels run on a GPU: "sm_90a".
+bool isGPUTarget(llvm::StringRef target);
 
 /// A compiled module in memory, ready to call. Immutable, so any number of
 /// threads may call it.
@@ -34,6 +38,8 @@ private:
   std::string text;
   Manifest spec;
   std::unique_ptr<LinkedObject> object;
+  /// Null for the CPU.
+  std::unique_ptr<GPUKernels> kernels;
   llvm::StringMap<PackedEntry> functions;
 };
 

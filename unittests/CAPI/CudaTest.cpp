@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//===- CudaTest.cpp - the host side of GPU modules, on a fake driver ------===//
+//
+// The driver is opened once a process, so each case is a child of its own. The
+// module doubles its input in one kernel.
+//
+//===----------------------------------------------------------------------===//
+#include "Fixture.h"
+
+namespace {
+const char kModule[] = R"(
+func.func @twice(%x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", 4]})
+    -> (tensor<?x4xf32> {moe.name = "y"}) {
+  %y = moe.rowwise token ins(%x : tensor<?x4xf32> rows)
+      outs(tensor<?x4xf32> rows) {
+  ^bb0(%v: f32):
+    %s = arith.addf %v, %v : f32
+    moe.yield %s : f32
+  }
+  return %y : tensor<?x4xf32>
+})";
+
+struct Tensor {
+  int64_t shape[2];
+  DLTensor tensor;
+  Tensor(void *data, int64_t rows, int device, DLDeviceType type = kDLCUDA)
+      : shape{rows, 4},
+        tensor{data, {type, device}, 2, {kDLFloat, 32, 1}, shape, nullptr, 0} {}
+};
+
+class CudaTest : public moe_test::CompileTest {
+protected:
+  void SetUp() override {
+    CompileTest::SetUp();
+    useCompiler("exec " MOE_TEST_COMPILER " \"$@\"\n");
+    setenv("MOE_LIBCUDA", MOE_TEST_LIBCUDA, 1);
+    setenv("MOE_PTXAS", MOE_TEST_PTXAS, 1);
+    setenv("FAKE_CUDA_LOG", (folder / "cuda").c_str(), 1);
+    for (const char *unset : {"FAKE_CUDA_VERSION", "FAKE_CUDA_CAPABILITY",
+                              "FAKE_CUDA_REFUSE", "FAKE_CUDA"})
+      unsetenv(unset);
+  }
+
+  std::string log() const { return moe_test::readFile(folder / "cuda"); }
+
+  /// Compiles and calls in a child; its status, with the message in `message`.
+  int callInChild(int64_t rows, int device = 0, void *stream = nullptr,
+                  int calls = 1) {
+    auto text = folder / "message";
+    int status = moe_test::finish(moe_test::start([&] {
+      alignas(16) static float x[16], y[16];
+      moe_options options{sizeof(moe_options), "sm_90a", nullptr};
+      moe_module *module = nullptr;
+      moe_status status =
+          moe_compile(kModule, sizeof(kModule) - 1, &options, &module);
+      Tensor in(x, rows, device), out(y, rows, device);
+      const DLTensor *arguments[] = {&in.tensor, &out.tensor};
+      for (int i = 0; !status && i < calls; ++i)
+        status = moe_invoke(module, "twice", arguments, 2, stream);
+      moe_test::writeFile(text, status ? moe_last_error() : "");
+      moe_module_release(module);
+      return int(status);
+    }));
+    message = moe_test::readFile(text);
+    return status;
+  }
+
+  bool says(const std::string &part) const {
+    return message.find(part) != std::string::npos;
+  }
+  std::string message;
+};
+
+TEST_F(CudaTest, LoadsOnceAndLaunchesOnTheStream) {
+  auto stream = reinterpret_cast<void *>(77);
+  ASSERT_EQ(callInChild(4, 1, stream, 2), MOE_OK) << message;
+  // One context for the device, kept; kernels loaded once, from the cubin that
+  // ptxas wrote; the context of the tensors' device for each launch.
+  std::string launch = "launch twice_map_rows_0 grid 1 block 256 stream 77";
+  std::string all = log();
+  EXPECT_EQ(all.find("retain 41\nload CUBIN\n" + launch), 0u) << all;
+  EXPECT_NE(all.find("device 41\n" + launch), std::string::npos) << all;
+  EXPECT_NE(all.find("unload CUBIN"), std::string::npos) << all;
+}
+
+TEST_F(CudaTest, LaunchesNothingForNoRows) {
+  ASSERT_EQ(callInChild(0), MOE_OK) << message;
+  EXPECT_EQ(log(), "retain 40\nload CUBIN\nunload CUBIN\n");
+}
+
+TEST_F(CudaTest, NamesTheKernelThatWasRefused) {
+  setenv("FAKE_CUDA_REFUSE", "twice_map_rows_0", 1);
+  EXPECT_EQ(callInChild(4), MOE_DEVICE_ERROR);
+  EXPECT_TRUE(says("kernel 'twice_map_rows_0' with grid 1x1x1, block 256x1x1"))
+      << message;
+  EXPECT_TRUE(says("CUDA_ERROR_ILLEGAL_ADDRESS")) << message;
+}
+
+TEST_F(CudaTest, RefusesADriverThatIsTooOld) {
+  setenv("FAKE_CUDA_VERSION", "12040", 1);
+  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("assembled for CUDA 13.0, the NVIDIA driver supports 12.4: "
+                   "install a newer driver"))
+      << message;
+  // With an assembler of that version it works.
+  setenv("FAKE_CUDA", "12.4", 1);
+  std::filesystem::remove_all(cache());
+  EXPECT_EQ(callInChild(4), MOE_OK) << message;
+}
+
+TEST_F(CudaTest, RefusesAnotherArchitecture) {
+  setenv("FAKE_CUDA_CAPABILITY", "80", 1);
+  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("compiled for 'sm_90a', cuda:0 is sm_80")) << message;
+}
+
+TEST_F(CudaTest, SaysThatThereIsNoDriver) {
+  setenv("MOE_LIBCUDA", "/nonexistent/libcuda.so", 1);
+  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("needs a GPU: no NVIDIA driver here")) << message;
+}
+
+TEST_F(CudaTest, SaysThatThereIsNoDevice) {
+  EXPECT_EQ(callInChild(4, 7), MOE_DEVICE_ERROR);
+  EXPECT_TRUE(says("device cuda:7 cannot be used")) << message;
+}
+
+TEST_F(CudaTest, ChecksWhereTensorsLie) {
+  moe_options options{sizeof(moe_options), "sm_90a", nullptr};
+  moe_module *module = nullptr;
+  ASSERT_EQ(moe_compile(kModule, sizeof(kModule) - 1, &options, &module),
+            MOE_OK)
+      << moe_last_error();
+  alignas(16) static float x[20], y[16];
+  Tensor host(x, 4, 0, kDLCPU), one(x, 4, 0), other(y, 4, 1), odd(x + 1, 4, 0);
+  auto call = [&](Tensor &in, Tensor &out) {
+    const DLTensor *arguments[] = {&in.tensor, &out.tensor};
+    EXPECT_EQ(moe_invoke(module, "twice", arguments, 2, nullptr),
+              MOE_INVALID_ARGUMENT);
+    return std::string(moe_last_error());
+  };
+  EXPECT_NE(call(host, one).find("runs on a GPU: copy it to one"),
+            std::string::npos);
+  EXPECT_NE(call(one, other).find("copy all to one device"), std::string::npos);
+  EXPECT_NE(call(odd, other).find("not aligned to 16 bytes"),
+            std::string::npos);
+  moe_module_release(module);
+}
+} // namespace
