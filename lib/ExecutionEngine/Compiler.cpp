@@ -9,7 +9,9 @@
 #include "moe/ExecutionEngine/EmitObject.h"
 #include "moe/Registration/Registration.h"
 #include "moe/Runtime/Container.h"
+#include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/Manifest.h"
+#include "moe/Runtime/Ptxas.h"
 #include "moe/Runtime/Version.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -24,8 +26,8 @@ using namespace mlir;
 using moe::CompilerInvocation;
 
 static constexpr llvm::StringLiteral kStages[] = {
-    "input",      "differentiated", "expanded", "fused",
-    "bufferized", "loops",          "llvm"};
+    "input", "differentiated", "expanded", "fused", "bufferized",
+    "loops", "kernels",        "nvvm",     "llvm"};
 
 llvm::ArrayRef<StringRef> moe::stageNames() {
   static const SmallVector<StringRef> list(std::begin(kStages),
@@ -56,6 +58,8 @@ struct DriverOptions {
   std::string cpu = "host";
   std::string features;
   unsigned optLevel = 2;
+  /// For a GPU: the assembler, empty if the driver has to do it.
+  std::string ptxas;
   std::string pipeline;
 };
 
@@ -124,8 +128,13 @@ private:
 } // namespace
 
 LogicalResult Driver::readOptions() {
-  if (invocation.target != "cpu")
-    return error("target '" + invocation.target + "' is not built; 'cpu' is");
+  bool gpu = invocation.target == "sm_90a";
+  if (!gpu && invocation.target != "cpu")
+    return error("target '" + invocation.target +
+                 "' is not built; 'cpu' and 'sm_90a' are");
+  // Host code of a GPU module only packs arguments: any CPU will do.
+  if (gpu)
+    options.cpu = "x86-64";
   SmallVector<std::string> rest;
   for (const std::string &word : invocation.options) {
     auto [key, value] = StringRef(word).split('=');
@@ -138,11 +147,17 @@ LogicalResult Driver::readOptions() {
     } else if (key == "opt-level") {
       if (value.getAsInteger(10, options.optLevel) || options.optLevel > 3)
         return error("opt-level is '" + value + "', expected 0, 1, 2 or 3");
+    } else if (gpu && key == "ptxas") {
+      options.ptxas = value.str();
     } else {
       rest.push_back(word);
     }
   }
   options.pipeline = llvm::join(rest, " ");
+  if (gpu && options.ptxas.empty())
+    if (std::optional<moe::Ptxas> found =
+            moe::findPtxas(moe::cudaDriverVersion() / 1000))
+      options.ptxas = found->path;
   llvm::Expected<moe::CPUMachine> created =
       moe::CPUMachine::create(options.cpu, options.features, options.optLevel);
   if (!created)
@@ -197,6 +212,19 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
       invocation.stage == "input")
     return success();
 #ifdef MOE_HAS_PIPELINES
+  if (invocation.target != "cpu") {
+    moe::MoeToNVVMOptions gpuOptions;
+    std::string text =
+        options.pipeline + " arch=" + invocation.target +
+        " ptxas=" + (options.ptxas.empty() ? "none" : options.ptxas);
+    if (failed(gpuOptions.parseFromString(text, llvm::errs())))
+      return error("the options of moe-to-nvvm cannot be read: '" +
+                   options.pipeline + "'");
+    moe::buildMoeToNVVMPipeline(
+        pm, gpuOptions,
+        [&](StringRef stage, OpPassManager &at) { atStage(stage, at); });
+    return success();
+  }
   moe::MoeToCPUOptions pipelineOptions;
   std::string text = options.pipeline + " features=" + machine.features;
   if (failed(pipelineOptions.parseFromString(text, llvm::errs())))
@@ -279,6 +307,8 @@ LogicalResult Driver::emit(ModuleOp module) {
   container.cpu = machine.cpu;
   container.features = machine.features;
   container.compiler = moe::versionString();
+  if (std::optional<moe::Ptxas> ptxas = moe::askPtxas(options.ptxas))
+    container.cuda = ptxas->major * 1000 + ptxas->minor * 10;
   container.manifest = manifestText;
   container.object = StringRef(object.data(), object.size());
   container.write(os);

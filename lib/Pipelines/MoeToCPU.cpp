@@ -109,11 +109,12 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   endStage("llvm", pm, atStage);
 }
 
-void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
-                                  const MoeToCPUOptions &options,
-                                  StageHook atStage) {
+void ::moe::buildMoeToKernelsPipeline(
+    OpPassManager &pm, const GradientOptions &gradients, StringRef target,
+    int64_t align, StageHook atStage,
+    function_ref<void(OpPassManager &)> withBuffers) {
   // What a target does not change: entry points, and their gradients.
-  buildMoeGradientPipeline(pm, options.gradients, atStage);
+  buildMoeGradientPipeline(pm, gradients, atStage);
 
   // Assignments become their tables while functions still say what they take.
   pm.addPass(mlir::moe::createMoeExpandAssignment());
@@ -128,12 +129,19 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createConvertTensorToLinalgPass());
   mlir::moe::buildMoeBufferizePipeline(pm);
+  if (withBuffers)
+    withBuffers(pm);
   // Buffers are known now: all go into one workspace, and callers are told
   // its size with everything else.
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoePlanWorkspace());
-  pm.addPass(mlir::moe::createMoeEmitManifest({"cpu"}));
+  pm.addPass(mlir::moe::createMoeEmitManifest({target.str(), align}));
   endStage("bufferized", pm, atStage);
+}
 
+void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
+                                  const MoeToCPUOptions &options,
+                                  StageHook atStage) {
+  buildMoeToKernelsPipeline(pm, options.gradients, "cpu", /*align=*/1, atStage);
   buildMoeKernelsToLLVMPipeline(pm, options, atStage);
 }
 void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
@@ -142,6 +150,7 @@ void ::moe::buildMoeToCPUPipeline(OpPassManager &pm,
 }
 
 void ::moe::registerMoePipelines() {
+  registerMoeToNVVMPipeline();
   PassPipelineRegistration<>("moe-fuse", "Level 2 with an op a kernel, fused",
                              buildMoeFusePipeline);
   PassPipelineRegistration<MoeToCPUOptions>(

@@ -5,6 +5,7 @@
 
 #include "moe/Registration/Registration.h"
 
+#include "moe/Conversion/MoeToGPU/Passes.h"
 #include "moe/Conversion/MoeToNVTile/Passes.h"
 #include "moe/Conversion/MoeToSCF/Passes.h"
 #include "moe/Conversion/NVTileToNVVM/Passes.h"
@@ -13,6 +14,7 @@
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/NVTile/IR/NVTile.h"
 #include "moe/Pipelines/Pipelines.h"
+#include "moe/Target/Passes.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -197,6 +199,8 @@ void ::moe::registerAllPasses() {
   mlir::moe::registerMoeToSCFPasses();
   mlir::moe::registerMoeToNVTilePasses();
   mlir::nvtile::registerNVTileToNVVMPasses();
+  mlir::moe::registerMoeToGPUPasses();
+  mlir::moe::registerMoeTargetPasses();
   registerMoePipelines();
   registerTransformsPasses();
   registerUpstreamConversions();

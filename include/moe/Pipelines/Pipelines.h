@@ -51,9 +51,26 @@ struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
       llvm::cl::init("")};
 };
 
+struct MoeToNVVMOptions : public mlir::PassPipelineOptions<MoeToNVVMOptions> {
+  GradientOptions gradients{*this};
+  Option<std::string> arch{
+      *this, "arch", llvm::cl::desc("the GPU architecture, as ptxas spells it"),
+      llvm::cl::init("sm_90a")};
+  Option<std::string> ptxas{
+      *this, "ptxas",
+      llvm::cl::desc("the ptxas to assemble with; empty: look for one; none: "
+                     "leave PTX for the driver"),
+      llvm::cl::init("")};
+  Option<bool> check{
+      *this, "check",
+      llvm::cl::desc("whether spills, local memory and serialized wgmma are "
+                     "errors"),
+      llvm::cl::init(false)};
+};
+
 /// Called with a pipeline's stages as they end: `differentiated` (where
-/// gradients are asked for), `expanded`, `fused`, `bufferized`, `loops`,
-/// `llvm`.
+/// gradients are asked for), `expanded`, `fused`, `bufferized`, then `loops`,
+/// `llvm` for a CPU, `kernels`, `nvvm`, `llvm` for a GPU.
 using StageHook =
     llvm::function_ref<void(llvm::StringRef stage, mlir::OpPassManager &pm)>;
 
@@ -77,7 +94,21 @@ void buildMoeKernelsToLLVMPipeline(mlir::OpPassManager &pm,
                                    const MoeToCPUOptions &options,
                                    StageHook atStage);
 
+/// What targets share: from level 1 on tensors to level 2 on memrefs, with the
+/// manifest of `target`, whose tensors are aligned to `align` bytes. Passes
+/// that `withBuffers` adds may still allocate what the workspace then holds.
+void buildMoeToKernelsPipeline(
+    mlir::OpPassManager &pm, const GradientOptions &gradients,
+    llvm::StringRef target, int64_t align, StageHook atStage,
+    llvm::function_ref<void(mlir::OpPassManager &)> withBuffers = nullptr);
+
+/// From level 1 on tensors to host code in the LLVM dialect that launches
+/// kernels embedded in it (`moe-to-nvvm`).
+void buildMoeToNVVMPipeline(mlir::OpPassManager &pm,
+                            const MoeToNVVMOptions &options, StageHook atStage);
+
 void registerMoePipelines();
+void registerMoeToNVVMPipeline();
 
 } // namespace moe
 

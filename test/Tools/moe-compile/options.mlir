@@ -11,14 +11,14 @@
 // RUN: not moe-compile %s --print-ir-after=nowhere 2>&1 | FileCheck %s --check-prefix=STAGE
 // RUN: not moe-compile %s -o %t.no/such/folder.moe --start-at-llvm 2>&1 | FileCheck %s --check-prefix=OUT
 
-// TARGET: error: target 'tpu' is not built; 'cpu' is
+// TARGET: error: target 'tpu' is not built; 'cpu' and 'sm_90a' are
 // CPU: error: cpu: 'z80' is no CPU that LLVM knows for 'x86_64{{.*}}'; try host, x86-64-v3 or x86-64
 // FEATURE: error: features: 'sse9' is no feature of CPU '{{.*}}'; write them as in features=+avx2,-fma
 // SIGN: error: features: 'avx2' is written without + or -
 // LEVEL: error: opt-level is '7', expected 0, 1, 2 or 3
 // FORM: error: option 'fast' is not of the form key=value
 // EMIT: error: --emit is 'wasm', expected module, mlir-stage=<stage>, llvm, object or manifest
-// STAGE: error: no stage 'nowhere'; the stages are input, differentiated, expanded, fused, bufferized, loops, llvm
+// STAGE: error: no stage 'nowhere'; the stages are input, differentiated, expanded, fused, bufferized, loops, kernels, nvvm, llvm
 // OUT: error: '{{.*}}' cannot be written: {{.*}}
 
 module attributes {moe.manifest = {abi = 1, target = "cpu", entries = {}}} {

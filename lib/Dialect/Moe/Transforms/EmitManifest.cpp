@@ -40,7 +40,8 @@ namespace {
 /// Builds the entry of one function.
 class Entry {
 public:
-  Entry(func::FuncOp function) : function(function), b(function.getContext()) {}
+  Entry(func::FuncOp function, int64_t align)
+      : function(function), align(align), b(function.getContext()) {}
   FailureOr<DictionaryAttr> build();
 
 private:
@@ -49,6 +50,7 @@ private:
   void describeBackward(SmallVectorImpl<NamedAttribute> &entry);
 
   func::FuncOp function;
+  int64_t align;
   Builder b;
   SmallVector<Attribute> inputs, inouts, outputs, symbols, constraints;
 };
@@ -167,7 +169,7 @@ FailureOr<DictionaryAttr> Entry::build() {
       b.getNamedAttr("symbols", b.getArrayAttr(symbols)),
       b.getNamedAttr("constraints", b.getArrayAttr(constraints)),
       b.getNamedAttr("workspace", workspace),
-      b.getNamedAttr("align", b.getI64IntegerAttr(1))};
+      b.getNamedAttr("align", b.getI64IntegerAttr(align))};
   describeBackward(entry);
   return b.getDictionaryAttr(entry);
 }
@@ -183,7 +185,7 @@ struct MoeEmitManifestPass
     for (auto function : module.getOps<func::FuncOp>()) {
       if (!function.isPublic() || function.isExternal())
         continue;
-      FailureOr<DictionaryAttr> entry = Entry(function).build();
+      FailureOr<DictionaryAttr> entry = Entry(function, align).build();
       if (failed(entry))
         return signalPassFailure();
       entries.push_back(b.getNamedAttr(function.getSymName(), *entry));

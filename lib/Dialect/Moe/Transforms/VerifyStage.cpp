@@ -4,6 +4,7 @@
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -41,6 +42,16 @@ static bool isStructure(Operation *op) {
   return isa<ModuleOp, func::FuncOp, func::ReturnOp, func::CallOp>(op);
 }
 
+/// Kernels that are written already, and their launches (`nvtile` is known by
+/// name: this library does not link it).
+static bool isKernelCode(Operation *op) {
+  Dialect *dialect = op->getDialect();
+  if (op->getParentOfType<gpu::GPUModuleOp>() || isa<func::CallOp>(op))
+    return true;
+  return isa_and_present<gpu::GPUDialect>(dialect) ||
+         (dialect && dialect->getNamespace() == "nvtile");
+}
+
 namespace {
 
 /// What a stage allows, and what to do about the rest.
@@ -75,6 +86,7 @@ static const Stage stages[] = {
     {"bufferized",
      [](Operation *op) {
        return isa<ModuleOp, func::FuncOp, func::ReturnOp>(op) ||
+              isKernelCode(op) ||
               (isa_and_present<arith::ArithDialect, math::MathDialect,
                                linalg::LinalgDialect, memref::MemRefDialect>(
                    op->getDialect()) &&
@@ -94,6 +106,23 @@ static const Stage stages[] = {
                !isa<memref::AllocOp, memref::DeallocOp>(op));
      },
      "convert-moe-to-scf makes loops of kernels"},
+    {"kernels",
+     [](Operation *op) {
+       if (isa<ModuleOp, func::FuncOp, func::ReturnOp>(op) ||
+           isKernelCode(op) ||
+           isa_and_present<arith::ArithDialect, math::MathDialect,
+                           scf::SCFDialect, LLVM::LLVMDialect>(
+               op->getDialect()))
+         return true;
+       bool onDevice = op->getParentOfType<gpu::LaunchOp>();
+       if (isa_and_present<vector::VectorDialect>(op->getDialect()))
+         return onDevice;
+       return isa_and_present<memref::MemRefDialect>(op->getDialect()) &&
+              !isa<memref::AllocOp, memref::DeallocOp>(op) &&
+              (onDevice ||
+               !isa<memref::LoadOp, memref::StoreOp, memref::CopyOp>(op));
+     },
+     "convert-moe-to-gpu makes launches of all that touches a tensor"},
     {"llvm",
      [](Operation *op) {
        return isa<ModuleOp>(op) ||
@@ -144,7 +173,7 @@ struct MoeVerifyStagePass
       emitError(getOperation().getLoc())
           << "moe-verify-stage knows no stage '" << stage.getValue()
           << "'; stages are input, differentiated, expanded, fused, "
-             "bufferized, loops and llvm";
+             "bufferized, loops, kernels and llvm";
       return signalPassFailure();
     }
     bool tensors =

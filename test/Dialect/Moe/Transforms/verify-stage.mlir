@@ -7,7 +7,7 @@
 // RUN: not moe-opt %t/layer.mlir --moe-expand-assignment --moe-form-kernels --canonicalize --cse --moe-bufferize --moe-verify-stage=stage=bufferized 2>&1 | FileCheck %s --check-prefix=ALLOC
 // RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=loops 2>&1 | FileCheck %s --check-prefix=LOOPS
 // RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=llvm 2>&1 | FileCheck %s --check-prefix=LLVM
-// RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=kernels 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+// RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=nowhere 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 // RUN: not moe-opt %t/tables.mlir --moe-verify-stage=stage=fused 2>&1 | FileCheck %s --check-prefix=TABLES
 
 // CHECK: func.func @layer
@@ -18,7 +18,7 @@
 // ALLOC: error: 'memref.alloc' op is not legal at stage 'bufferized'; bufferize, then plan
 // LOOPS: error: 'moe.assign' op is not legal at stage 'loops'; convert-moe-to-scf makes loops of kernels
 // LLVM: is not legal at stage 'llvm'; every op becomes LLVM's
-// UNKNOWN: error: moe-verify-stage knows no stage 'kernels'; stages are input
+// UNKNOWN: error: moe-verify-stage knows no stage 'nowhere'; stages are input
 // TABLES: error: 'moe.sort_slots' op writes a table (order) of an assignment; give it a buffer of its own
 // TABLES: note: packed here
 

@@ -87,19 +87,14 @@ def MoeSimplifyGradients : Pass<"moe-simplify-gradients", "::mlir::func::FuncOp"
   let summary = "algebra on a joint function";
   let description = [{
     Before fusion, on what moe-differentiate made:
-    * a gate moves from gathered rows to the other side of a product:
-      (gate * dO) W + b becomes gate * (dO W) + b, and the sum of (gate * dO) x A
-      that of dO x (gate * A), where dO is a gather that a product can read in
-      place; where gate * dH is computed anyway, gate * (dH W) becomes
-      (gate * dH) W;
+    * a gate moves from the rows of dO, d wide, to the other side of a product:
+      (gate * dO) W becomes gate * (dO W), and the sum of (gate * dO) x A that of
+      dO x (gate * A), where dO is a gather that a product can read in place;
     * the gradient of a gate <dO, Y> becomes <dO W, A>, plus <dO, b[e]> with a
-      bias: Y need not be kept. It holds where Y = A W^T (+ b), or is a sum of
-      such, and is done where dO W, without the gate, is computed anyway. So a
-      gate on the input, <X, dH W>, has the gradient <H, dH>;
-    * products and sums read token or slot rows in place of a grouped copy, and
-      grouped ones in place of scattered ones;
-    * sums of paths merge: one combine of a sum, one product onto another; rows
-      are added by rowwise ops, which kernels take in;
+      bias: Y need not be kept. It holds where Y = A W^T (+ b), and is done where
+      dO W, without the gate, is computed anyway;
+    * products and sums read token or slot rows in place of a grouped copy;
+    * sums of paths merge: one combine of a sum, one product onto another;
     * what nobody reads any more goes.
 
     ```mlir before
@@ -978,7 +973,9 @@ def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"target", "target", "std::string", /*default=*/"\"cpu\"",
-           "the target that the module is compiled for">];
+           "the target that the module is compiled for">,
+    Option<"align", "align", "int64_t", /*default=*/"1",
+           "bytes to which every tensor of a call has to be aligned">];
 }
 
 //===----------------------------------------------------------------------===//
@@ -1023,6 +1020,8 @@ def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
     * `bufferized`: level 2, linalg, memref, arith, math; no tensors, calls or
       allocations
     * `loops`: scf, vector, x86vector, memref, arith, math, llvm, func
+    * `kernels`: launches of GPU kernels, and what is in them: scf, vector,
+      memref, arith, math, gpu; nothing on the host reads a tensor's elements
     * `llvm`: llvm
 
     A table of a packed assignment that some op writes is refused at any stage
