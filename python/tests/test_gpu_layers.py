@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole layers on the GPU: forward and backward, streams, threads, graphs, repetition."""
+
+import threading
+
+import gpu
+import moe_mlir
+import pytest
+import torch
+from oracle import Slots, make_ids
+
+pytestmark = pytest.mark.gpu
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+# (kind of ids, T, K, E, d, n): the awkward ones, then some that fill the device.
+LAYERS = [
+    ("distinct", 7, 2, 4, 16, 8),
+    ("sentinels", 33, 3, 5, 24, 40),
+    ("hot", 300, 2, 8, 136, 72),
+    ("empty", 129, 2, 8, 20, 12),
+    ("all_sentinels", 9, 2, 4, 16, 8),
+    ("random", 0, 2, 3, 16, 8),
+    ("random", 1, 1, 1, 7, 5),
+    ("distinct", 1000, 8, 64, 256, 128),
+    ("random", 5000, 16, 512, 64, 32),
+]
+
+
+def reference(x, ids, gates, w1, w2, experts):
+    """The layer in float64, differentiable, on the device."""
+    flat = ids.reshape(-1).long()
+    valid = (flat >= 0) & (flat < experts)
+    expert = flat.clamp(0, experts - 1)
+    token = torch.arange(flat.numel(), device=x.device) // ids.shape[1]
+    y = torch.zeros(flat.numel(), w2.shape[1], dtype=x.dtype, device=x.device)
+    for e in range(experts):
+        rows = ((expert == e) & valid).nonzero().flatten()
+        if len(rows) == 0:
+            continue
+        h = x[token[rows]] @ w1[e].T
+        n = h.shape[1] // 2
+        y = y.index_add(0, rows, (torch.nn.functional.silu(h[:, :n]) * h[:, n:]) @ w2[e].T)
+    y = y * gates.reshape(-1, 1)
+    return torch.zeros_like(x).index_add(0, token, y)
+
+
+def make(kind, tokens, k, experts, d, n, dtype):
+    generator = torch.Generator().manual_seed(tokens + d)
+
+    def normal(*shape, scale=1.0):
+        return (torch.randn(*shape, generator=generator) * scale).to(dtype).to(gpu.DEVICE)
+
+    ids = make_ids(kind, tokens, k, experts, torch.int64).to(gpu.DEVICE)
+    return (
+        normal(tokens, d), ids, torch.rand(tokens, k, generator=generator).to(dtype).to(gpu.DEVICE),
+        normal(experts, 2 * n, d, scale=d**-0.5), normal(experts, d, n, scale=n**-0.5),
+    ), normal(tokens, d)
+
+
+def compiled(k, experts, d, n, dtype):
+    name = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
+    layer = moe_mlir.layers.GatedMLP(d_model=d, d_expert=n, experts=experts, top_k=k, dtype=name, gate_dtype=name)
+    return moe_mlir.compile(layer.text, target=gpu.TARGET, grad="x,gates,w1,w2")
+
+
+def close(actual, exact, dtype, what):
+    """Within `slack` roundings of the result's own size; roundings of the layer's buffers add up."""
+    assert torch.isfinite(actual).all(), what
+    if actual.numel() == 0:
+        return
+    error = (actual.double() - exact).norm()
+    # f32 has nothing wider to sum in.
+    slack = 40.0 if dtype == torch.float32 else 6.0
+    bound = slack * torch.finfo(dtype).eps * exact.norm() + 1e-30
+    assert error <= bound, (what, float(error), float(bound))
+
+
+def backward_of(module, arguments, cotangent):
+    outs = gpu.call(module["forward"], *arguments)
+    entry = module["backward"]
+    named = dict(zip((a["name"] for a in module["forward"].inputs), arguments))
+    named.update(zip((o["name"] for o in module["forward"].outputs), outs))
+    named["d_out"] = cotangent
+    given = [named[a["name"]] for a in entry.inputs]
+    return outs[0], dict(zip((o["name"] for o in entry.outputs), gpu.call(entry, *given)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", LAYERS, ids=lambda s: "-".join(map(str, s)))
+def test_gated_mlp(shape, dtype):
+    kind, tokens, k, experts, d, n = shape
+    arguments, cotangent = make(*shape, dtype)
+    module = compiled(k, experts, d, n, dtype)
+    out, gradients = backward_of(module, arguments, cotangent)
+    exact = [a.double().requires_grad_() if a.is_floating_point() else a for a in arguments]
+    wanted = reference(*exact, experts)
+    if not wanted.requires_grad:  # no token has an expert
+        wanted = wanted + 0 * exact[0]
+    close(out, wanted.detach(), dtype, "out")
+    x, _, gates, w1, w2 = exact
+    expected = torch.autograd.grad(wanted, [x, gates, w1, w2], cotangent.double(), allow_unused=True)
+    for actual, want, what in zip(gradients.values(), expected, ("x", "gates", "w1", "w2"), strict=True):
+        close(actual, torch.zeros_like(actual, dtype=torch.float64) if want is None else want, dtype, what)
+    again, gradients_again = backward_of(module, arguments, cotangent)
+    assert torch.equal(out, again)
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, gradients_again[name]), name
+
+
+SMALL = ("distinct", 500, 2, 8, 64, 32)
+
+
+on_device = pytest.mark.skipif(gpu.DRY, reason="the CPU has no streams, graphs or alignment")
+
+
+@on_device
+def test_streams_and_threads():
+    module = compiled(2, 8, 64, 32, torch.float32)
+    arguments, _ = make(*SMALL, torch.float32)
+    wanted = gpu.call(module["forward"], *arguments)[0]
+    torch.cuda.synchronize()
+    results, problems = {}, []
+
+    def work(number):
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                mine = [a.clone() for a in arguments]
+                for _ in range(20):
+                    results[number] = gpu.call(module["forward"], *mine)[0]
+                torch.cuda.current_stream().synchronize()
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems
+    for result in results.values():
+        assert torch.equal(result, wanted)
+
+
+@on_device
+@pytest.mark.parametrize("first", [True, False], ids=["first-call-captured", "warm"])
+def test_graph(first):
+    # A width of its own: a module that this process has not called.
+    d = 72 if first else 80
+    module = compiled(2, 8, d, 32, torch.float32)
+    entry = module["forward"]
+    arguments, _ = make("distinct", 500, 2, 8, d, 32, torch.float32)
+    outs, workspace = gpu.new_outputs(entry, arguments)
+    if not first:
+        entry(*arguments, out=outs, workspace=workspace)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        entry(*arguments, out=outs, workspace=workspace)
+    others, _ = make("distinct", 500, 2, 8, d, 32, torch.float32)
+    arguments[0].copy_(others[0].flip(0))
+    gpu.fill(outs[0])
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(outs[0], gpu.call(entry, *arguments)[0])
+
+
+@on_device
+def test_errors_name_the_device():
+    module = compiled(2, 8, 64, 32, torch.float32)
+    arguments, _ = make(*SMALL, torch.float32)
+    with pytest.raises(moe_mlir.errors.ArgumentError, match="copy it to one"):
+        module["forward"](arguments[0].cpu(), *arguments[1:])
+    with pytest.raises(moe_mlir.errors.ArgumentError, match="not aligned to 16 bytes"):
+        shifted = torch.empty(500 * 64 + 1, device="cuda")[1:].view(500, 64)
+        module["forward"](shifted, *arguments[1:])
