@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer with every option: compiled, interpreted, and restated in PyTorch."""
 
+import moe_mlir
 import numpy as np
 import pytest
 import torch
@@ -200,6 +201,19 @@ def test_ir_of_each_stage(layer, stage):
     later = [s for s in STAGE_SHOWS if list(STAGE_SHOWS).index(s) > list(STAGE_SHOWS).index(stage)]
     for other in later:
         assert STAGE_SHOWS[other] not in text, f"{stage} already shows {other}"
+
+
+def test_ir_of_forward_and_backward():
+    """The gated MLP becomes the kernels of docs/Fusion.md: three, and five."""
+    names = ["x", "gates", "w1", "w2"]
+    joint = gated().ir("differentiated", grad=names)
+    assert "func.func @backward" in joint and "moe.weight_grad" in joint and "moe.grouped_matmul" not in joint
+    forward, backward = gated().ir("fused", grad=names).split("func.func @backward")
+    kernels = ("moe.grouped_matmul", "moe.grouped_outer", "moe.map_rows", "moe.combine_rows")
+    assert [forward.count(kernel) for kernel in kernels] == [2, 0, 0, 1]
+    assert [backward.count(kernel) for kernel in kernels] == [2, 2, 0, 1]
+    with pytest.raises(moe_mlir.errors.CompileError, match="no stage 'differentiated' without gradients"):
+        gated().ir("differentiated")
 
 
 def test_ir_takes_options():

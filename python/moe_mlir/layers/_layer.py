@@ -79,7 +79,9 @@ class Layer:
         Args:
             stage: one of ``STAGES``: "input", "differentiated", "expanded",
                 "fused", "bufferized", "loops", "llvm".
-            options: options of the compiler, as for `moe_mlir.compile`.
+            options: options of the compiler, as for `moe_mlir.compile`;
+                "differentiated" is there with ``grad`` alone, and the stages
+                after it then show forward and backward.
 
         Raises:
             ValueError: for a stage that does not exist.
