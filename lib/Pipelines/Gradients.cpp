@@ -8,8 +8,13 @@
 
 using namespace mlir;
 
-static void clean(OpPassManager &pm) {
-  pm.addPass(createCanonicalizerPass());
+static void clean(OpPassManager &pm, bool compose = true) {
+  // Rowwise ops are not composed before the cut: what lies between two of them
+  // may be the least to keep.
+  SmallVector<std::string> disabled;
+  if (!compose)
+    disabled.push_back("compose-rowwise");
+  pm.addPass(createCanonicalizerPass(GreedyRewriteConfig(), disabled));
   pm.addPass(createCSEPass());
 }
 
@@ -18,9 +23,9 @@ void ::moe::buildMoeGradientPipeline(OpPassManager &pm,
                                      StageHook atStage) {
   // One function for each entry point: it is differentiated, and its kernels
   // are formed, fused and given buffers, as a whole.
-  pm.addPass(createInlinerPass());
+  pm.addPass(createInlinerPass({}, [](OpPassManager &) {}));
   pm.addPass(createSymbolDCEPass());
-  clean(pm);
+  clean(pm, /*compose=*/options.grad.empty());
   // While callers' ops are as they wrote them, and calls are gone.
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeVerifyRows());
   if (options.grad.empty())
@@ -32,8 +37,9 @@ void ::moe::buildMoeGradientPipeline(OpPassManager &pm,
     differentiate.wrt.assign(options.grad.begin(), options.grad.end());
   pm.addPass(mlir::moe::createMoeDifferentiate(differentiate));
   // On the joint function, where a gate's gradient sees both sides of it.
+  clean(pm, /*compose=*/false);
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeSimplifyGradients());
-  clean(pm);
+  clean(pm, /*compose=*/false);
   mlir::moe::MoePartitionOptions partition;
   partition.policy = options.policy;
   partition.budgetBytes = options.budgetBytes;

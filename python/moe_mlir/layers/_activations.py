@@ -15,12 +15,10 @@ from ._text import Region
 
 
 def sigmoid(r: Region, x: str) -> str:
-    # Of the two ways to write it, the one whose exponential cannot overflow:
-    # with exp(-x) alone the derivative at x < -88 would be 0 * inf.
-    zero, one = r.constant(0.0), r.constant(1.0)
-    above = r.compare("oge", x, zero)
-    e = r.op("math.exp", r.select(above, r.op("arith.negf", x), x))
-    return r.op("arith.divf", r.select(above, one, e), r.add(one, e))
+    # exp(-x) may be infinite: the result is 0 then, and so is the derivative,
+    # which moe-differentiate takes of 1 / (1 + exp(z)) as a whole.
+    one = r.constant(1.0)
+    return r.op("arith.divf", one, r.add(one, r.op("math.exp", r.op("arith.negf", x))))
 
 
 def silu(r: Region, x: str) -> str:

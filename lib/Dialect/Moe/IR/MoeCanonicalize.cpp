@@ -445,6 +445,7 @@ void CombineOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 void RowwiseOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                             MLIRContext *context) {
-  patterns.add<DropUnusedRowwisePorts, ForwardRowwiseResults, ComposeRowwise>(
-      context);
+  patterns.add<DropUnusedRowwisePorts, ForwardRowwiseResults>(context);
+  // What forward keeps is chosen before: h = y + z, not y and z.
+  patterns.addWithLabel<ComposeRowwise>({"compose-rowwise"}, context);
 }

@@ -132,8 +132,12 @@ bool isMatrixProduct(Operation *op) {
   return structured && linalg::isaContractionOpInterface(structured);
 }
 
-/// Which expert a slot goes to is decided once.
-bool isDecision(Operation *op) { return isa<RouteOp, AssignOp>(op); }
+/// Which expert a slot goes to is decided once; rows that were counted before
+/// need no decision.
+bool isDecision(Operation *op) {
+  auto assign = dyn_cast<AssignOp>(op);
+  return isa<RouteOp>(op) || (assign && !assign.getCounts());
+}
 
 /// Costs nothing to do again.
 bool isFree(Operation *op) {

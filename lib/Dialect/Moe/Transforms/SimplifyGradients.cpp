@@ -26,16 +26,17 @@ bool isPlain(PortAttr port, PortKind kind) {
   return port.getKind() == kind && port.getCount() == 1;
 }
 
-/// A grouped rowwise op of two operands and one result that is their product.
-bool isProduct(RowwiseOp op, PortKind result) {
-  if (op.getOrder() != RowOrder::Grouped || op.getIns().size() != 2 ||
-      op.getNumResults() != 1 || !isPlain(op.outPort(0), result) ||
-      !isPlain(op.inPort(0), PortKind::Rows))
+/// A rowwise op of two operands and one result that is `Op` of them.
+template <typename Op>
+bool isBinary(RowwiseOp op, PortKind result,
+              RowOrder order = RowOrder::Grouped) {
+  if (op.getOrder() != order || op.getIns().size() != 2 ||
+      op.getNumResults() != 1 || !isPlain(op.outPort(0), result))
     return false;
   Block &block = op.getBody().front();
   if (llvm::range_size(block) != 2)
     return false;
-  auto product = dyn_cast<arith::MulFOp>(block.front());
+  auto product = dyn_cast<Op>(block.front());
   auto yield = cast<YieldOp>(block.getTerminator());
   return product && yield.getOperand(0) == product &&
          ((product.getLhs() == block.getArgument(0) &&
@@ -44,30 +45,42 @@ bool isProduct(RowwiseOp op, PortKind result) {
            product.getRhs() == block.getArgument(0)));
 }
 
-/// rows * gate, where the rows are a copy by group: scaling them makes a buffer
-/// that reading them in place would not need.
-RowwiseOp getScaledGather(Value value, Value assignment) {
-  auto op = value.getDefiningOp<RowwiseOp>();
-  if (!op || op.getAssignment() != assignment ||
-      !isProduct(op, PortKind::Rows) ||
-      !isPlain(op.inPort(1), PortKind::Scalar))
-    return nullptr;
-  auto group = op.getIns()[0].getDefiningOp<GroupOp>();
-  return group && group.getAssignment() == assignment ? op : nullptr;
+/// rows * gate, by an op of one result.
+struct Scaled {
+  Value rows, gate;
+};
+std::optional<Scaled> getScaled(Operation *op, Value assignment) {
+  auto rowwise = dyn_cast_or_null<RowwiseOp>(op);
+  if (!rowwise || rowwise.getAssignment() != assignment ||
+      !isBinary<arith::MulFOp>(rowwise, PortKind::Rows))
+    return std::nullopt;
+  for (unsigned i : {0, 1})
+    if (isPlain(rowwise.inPort(i), PortKind::Rows) &&
+        isPlain(rowwise.inPort(1 - i), PortKind::Scalar))
+      return Scaled{rowwise.getIns()[i], rowwise.getIns()[1 - i]};
+  return std::nullopt;
 }
 
-/// A grouped rowwise op that joins two operands by `Op`.
+/// rows * gate, where the rows are a copy by group: scaling them makes a buffer
+/// that reading them in place would not need.
+std::optional<Scaled> getScaledGather(Value value, Value assignment) {
+  auto scaled = getScaled(value.getDefiningOp(), assignment);
+  auto group = scaled ? scaled->rows.getDefiningOp<GroupOp>() : nullptr;
+  return group && group.getAssignment() == assignment ? scaled : std::nullopt;
+}
+
+/// A rowwise op that joins two operands by `Op`.
 template <typename Op>
 Value buildRowwise(OpBuilder &b, Location loc, Value assignment, Value x,
                    Value y, PortKind kindOfY, Type result,
-                   PortKind kindOfResult) {
+                   PortKind kindOfResult, RowOrder order = RowOrder::Grouped) {
   MLIRContext *context = b.getContext();
   auto port = [&](PortKind kind) -> Attribute {
-    return PortAttr::get(context, kind, RowOrder::Grouped);
+    return PortAttr::get(context, kind, order);
   };
   auto op = RowwiseOp::create(
-      b, loc, TypeRange(result), RowOrder::Grouped, assignment,
-      ValueRange{x, y}, b.getArrayAttr({port(PortKind::Rows), port(kindOfY)}),
+      b, loc, TypeRange(result), order, assignment, ValueRange{x, y},
+      b.getArrayAttr({port(PortKind::Rows), port(kindOfY)}),
       b.getArrayAttr(port(kindOfResult)));
   FloatType compute =
       *getComputeType({x.getType(), y.getType(), result}, context);
@@ -79,53 +92,149 @@ Value buildRowwise(OpBuilder &b, Location loc, Value assignment, Value x,
   return op.getResult(0);
 }
 
+/// A sum of a product of two operands, beside other results, becomes an op of
+/// its own, which the patterns below know.
+struct SplitDots : OpRewritePattern<RowwiseOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(RowwiseOp op,
+                                PatternRewriter &rewriter) const override {
+    if (op.getOrder() != RowOrder::Grouped || op.getNumResults() < 2)
+      return failure();
+    auto yield = cast<YieldOp>(op.getBody().front().getTerminator());
+    for (unsigned i = 0; i < op.getNumResults(); ++i) {
+      auto product =
+          yield.getOperand(op.firstYield(i)).getDefiningOp<arith::MulFOp>();
+      if (op.outPort(i).getKind() != PortKind::Sum || !product ||
+          op.getResult(i).use_empty())
+        continue;
+      Value u = getRows(op, product.getLhs()),
+            v = getRows(op, product.getRhs());
+      if (!u || !v)
+        continue;
+      rewriter.replaceAllUsesWith(
+          op.getResult(i),
+          buildRowwise<arith::MulFOp>(
+              rewriter, op.getLoc(), op.getAssignment(), u, v, PortKind::Rows,
+              op.getResult(i).getType(), PortKind::Sum));
+      return success();
+    }
+    return failure();
+  }
+
+  /// The operand of single columns that a region value is.
+  static Value getRows(RowwiseOp op, Value value) {
+    auto argument = dyn_cast<BlockArgument>(value);
+    for (unsigned i = 0; argument && i < op.getIns().size(); ++i)
+      if (op.firstArgument(i) == argument.getArgNumber() &&
+          isPlain(op.inPort(i), PortKind::Rows))
+        return op.getIns()[i];
+    return nullptr;
+  }
+};
+
 //===----------------------------------------------------------------------===//
 // Gates move from the wide side of a product to the narrow one
 //===----------------------------------------------------------------------===//
 
-/// (gate * dO) W -> gate * (dO W)
+/// (gate * dO) W + b -> gate * (dO W) + b
 struct MoveGatePastLinear : OpRewritePattern<ParallelLinearOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(ParallelLinearOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getBias() || op.getFrom() != RowOrder::Grouped ||
-        op.getTo() != RowOrder::Grouped)
+    if (op.getFrom() != RowOrder::Grouped)
       return failure();
-    RowwiseOp scaled = getScaledGather(op.getLhs(), op.getAssignment());
+    auto scaled = getScaledGather(op.getLhs(), op.getAssignment());
     if (!scaled)
       return failure();
+    // T*K rows have one type in either order.
     Value product = ParallelLinearOp::create(
-        rewriter, op.getLoc(), op.getResult().getType(), scaled.getIns()[0],
+        rewriter, op.getLoc(), op.getResult().getType(), scaled->rows,
         op.getWeights(), op.getAssignment(), Value(), RowOrder::Grouped,
         RowOrder::Grouped, op.getLayout());
-    rewriter.replaceOp(op, buildRowwise<arith::MulFOp>(
-                               rewriter, op.getLoc(), op.getAssignment(),
-                               product, scaled.getIns()[1], PortKind::Scalar,
-                               op.getResult().getType(), PortKind::Rows));
+    Value result = buildRowwise<arith::MulFOp>(
+        rewriter, op.getLoc(), op.getAssignment(), product, scaled->gate,
+        PortKind::Scalar, op.getResult().getType(), PortKind::Rows);
+    if (op.getBias())
+      result = buildRowwise<arith::AddFOp>(
+          rewriter, op.getLoc(), op.getAssignment(), result, op.getBias(),
+          PortKind::Expert, op.getResult().getType(), PortKind::Rows);
+    if (op.getTo() == RowOrder::Slot)
+      result = ScatterOp::create(rewriter, op.getLoc(), result.getType(),
+                                 result, op.getAssignment());
+    rewriter.replaceOp(op, result);
     return success();
   }
 };
 
-/// sum of (gate * dO) x A -> sum of dO x (gate * A)
+/// gate * (dH W) -> (gate * dH) W, where gate * dH is computed anyway and dH W
+/// has no other reader.
+struct MoveGateBeforeLinear : OpRewritePattern<RowwiseOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(RowwiseOp op,
+                                PatternRewriter &rewriter) const override {
+    Value assignment = op.getAssignment();
+    auto scaled = assignment ? getScaled(op, assignment) : std::nullopt;
+    auto product =
+        scaled ? scaled->rows.getDefiningOp<ParallelLinearOp>() : nullptr;
+    if (!product || product.getBias() || !product->hasOneUse() ||
+        product.getAssignment() != assignment ||
+        product.getFrom() != RowOrder::Grouped ||
+        product.getTo() != RowOrder::Grouped)
+      return failure();
+    for (Operation *user : product.getLhs().getUsers()) {
+      auto other = getScaled(user, assignment);
+      if (!other || other->rows != product.getLhs() ||
+          other->gate != scaled->gate)
+        continue;
+      Value lhs = cast<RowwiseOp>(user).getResult(0);
+      if (lhs.getType() != product.getLhs().getType())
+        continue;
+      // In the product's place: where gate * dH lies is settled by sorting.
+      rewriter.replaceOpWithNewOp<ParallelLinearOp>(
+          op, op.getResult(0).getType(), lhs, product.getWeights(), assignment,
+          Value(), RowOrder::Grouped, RowOrder::Grouped, product.getLayout());
+      return success();
+    }
+    return failure();
+  }
+};
+
+bool isTokenGather(Value rows) {
+  auto group = rows.getDefiningOp<GroupOp>();
+  return group && group.getFrom() == RowOrder::Token;
+}
+
+/// sum of (gate * dO) x A -> sum of dO x (gate * A), on either side
 struct MoveGateInWeightGrad : OpRewritePattern<WeightGradOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(WeightGradOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getXFrom() != RowOrder::Grouped ||
-        op.getDyFrom() != RowOrder::Grouped)
-      return failure();
-    RowwiseOp scaled = getScaledGather(op.getDy(), op.getAssignment());
-    if (!scaled)
-      return failure();
-    Value x = buildRowwise<arith::MulFOp>(rewriter, op.getLoc(),
-                                          op.getAssignment(), op.getX(),
-                                          scaled.getIns()[1], PortKind::Scalar,
-                                          op.getX().getType(), PortKind::Rows);
-    rewriter.modifyOpInPlace(op, [&] {
-      op.getXMutable().assign(x);
-      op.getDyMutable().assign(scaled.getIns()[0]);
-    });
-    return success();
+    for (bool ofX : {false, true}) {
+      OpOperand &from = ofX ? op.getXMutable() : op.getDyMutable();
+      OpOperand &to = ofX ? op.getDyMutable() : op.getXMutable();
+      RowOrder fromOrder = ofX ? op.getXFrom() : op.getDyFrom();
+      RowOrder toOrder = ofX ? op.getDyFrom() : op.getXFrom();
+      auto scaled = getScaledGather(from.get(), op.getAssignment());
+      // Not between two gathers of token rows: it would go to and fro.
+      if (fromOrder != RowOrder::Grouped || !scaled ||
+          !isTokenGather(scaled->rows) || toOrder == RowOrder::Token ||
+          isTokenGather(to.get()))
+        continue;
+      Value rows = to.get();
+      if (toOrder == RowOrder::Slot)
+        rows = GroupOp::create(rewriter, op.getLoc(), rows.getType(), rows,
+                               op.getAssignment(), RowOrder::Slot);
+      rows = buildRowwise<arith::MulFOp>(
+          rewriter, op.getLoc(), op.getAssignment(), rows, scaled->gate,
+          PortKind::Scalar, rows.getType(), PortKind::Rows);
+      rewriter.modifyOpInPlace(op, [&] {
+        from.set(scaled->rows);
+        to.set(rows);
+        ofX ? op.setDyFrom(RowOrder::Grouped) : op.setXFrom(RowOrder::Grouped);
+      });
+      return success();
+    }
+    return failure();
   }
 };
 
@@ -133,21 +242,33 @@ struct MoveGateInWeightGrad : OpRewritePattern<WeightGradOp> {
 // The gradient of a gate
 //===----------------------------------------------------------------------===//
 
-/// The product whose grouped rows `y` are.
-ParallelLinearOp getProduct(Value y, Value assignment) {
-  if (auto group = y.getDefiningOp<GroupOp>())
-    if (group.getFrom() == RowOrder::Slot &&
-        group.getAssignment() == assignment) {
-      auto linear = group.getRows().getDefiningOp<ParallelLinearOp>();
-      if (linear && linear.getTo() == RowOrder::Slot &&
-          linear.getAssignment() == assignment)
-        return linear;
-    }
-  auto linear = y.getDefiningOp<ParallelLinearOp>();
-  if (linear && linear.getTo() == RowOrder::Grouped &&
-      linear.getAssignment() == assignment)
-    return linear;
-  return nullptr;
+/// T*K rows in grouped or slot order.
+struct Rows {
+  Value value;
+  RowOrder order;
+
+  /// Of grouped rows: the slot rows that they are a copy of; and the reverse.
+  static Rows of(Value value, RowOrder order, Value assignment) {
+    auto group = value.getDefiningOp<GroupOp>();
+    if (order == RowOrder::Grouped && group &&
+        group.getFrom() == RowOrder::Slot &&
+        group.getAssignment() == assignment)
+      return of(group.getRows(), RowOrder::Slot, assignment);
+    auto scatter = value.getDefiningOp<ScatterOp>();
+    if (order == RowOrder::Slot && scatter &&
+        scatter.getAssignment() == assignment)
+      return of(scatter.getRows(), RowOrder::Grouped, assignment);
+    return {value, order};
+  }
+};
+
+/// The product that the rows are.
+ParallelLinearOp getProduct(Rows y, Value assignment) {
+  auto linear = y.value.getDefiningOp<ParallelLinearOp>();
+  return linear && linear.getTo() == y.order &&
+                 linear.getAssignment() == assignment
+             ? linear
+             : nullptr;
 }
 
 /// dO W without the gate, if it is computed anyway.
@@ -165,36 +286,73 @@ ParallelLinearOp findBackward(Value dO, ParallelLinearOp forward) {
   return nullptr;
 }
 
-/// <dO, Y> -> <dO W, A> (+ <dO, b[e]>), where Y = A W^T (+ b).
+/// y = u + v, rows of one assignment.
+std::optional<std::pair<Rows, Rows>> getSum(Rows y, Value assignment) {
+  auto op = y.value.getDefiningOp<RowwiseOp>();
+  if (!op || op.getAssignment() != assignment ||
+      !isBinary<arith::AddFOp>(op, PortKind::Rows, y.order) ||
+      !isPlain(op.inPort(0), PortKind::Rows) ||
+      !isPlain(op.inPort(1), PortKind::Rows))
+    return std::nullopt;
+  return std::pair(Rows::of(op.getIns()[0], y.order, assignment),
+                   Rows::of(op.getIns()[1], y.order, assignment));
+}
+
+/// Whether <dO, y> needs products that are computed anyway, and no y.
+bool canMoveDot(Value dO, Rows y, Value assignment) {
+  if (ParallelLinearOp forward = getProduct(y, assignment))
+    return bool(findBackward(dO, forward));
+  auto sum = getSum(y, assignment);
+  return sum && canMoveDot(dO, sum->first, assignment) &&
+         canMoveDot(dO, sum->second, assignment);
+}
+
+/// <dO, Y> -> <dO W, A> (+ <dO, b[e]>), where Y = A W^T (+ b), or a sum of
+/// such.
+Value moveDot(OpBuilder &b, Location loc, Value dO, Rows y, Value assignment,
+              Type type) {
+  ParallelLinearOp forward = getProduct(y, assignment);
+  if (!forward) {
+    auto [u, v] = *getSum(y, assignment);
+    Value first = moveDot(b, loc, dO, u, assignment, type);
+    Value second = moveDot(b, loc, dO, v, assignment, type);
+    return arith::AddFOp::create(b, loc, first, second);
+  }
+  ParallelLinearOp backward = findBackward(dO, forward);
+  Value a = forward.getLhs();
+  if (forward.getFrom() != RowOrder::Grouped)
+    a = GroupOp::create(b, loc, backward.getResult().getType(), a, assignment,
+                        forward.getFrom());
+  Value sum =
+      buildRowwise<arith::MulFOp>(b, loc, assignment, backward.getResult(), a,
+                                  PortKind::Rows, type, PortKind::Sum);
+  if (!forward.getBias())
+    return sum;
+  Value ofBias =
+      buildRowwise<arith::MulFOp>(b, loc, assignment, dO, forward.getBias(),
+                                  PortKind::Expert, type, PortKind::Sum);
+  return arith::AddFOp::create(b, loc, sum, ofBias);
+}
+
+bool isDot(RowwiseOp op) {
+  return op.getAssignment() && isBinary<arith::MulFOp>(op, PortKind::Sum) &&
+         isPlain(op.inPort(0), PortKind::Rows) &&
+         isPlain(op.inPort(1), PortKind::Rows);
+}
+
+/// The gradient of a gate on the output.
 bool moveGateGradient(RowwiseOp dot) {
-  if (!dot.getAssignment() || !isProduct(dot, PortKind::Sum) ||
-      !isPlain(dot.inPort(1), PortKind::Rows))
+  if (!isDot(dot))
     return false;
   for (unsigned i : {1, 0}) {
-    Value y = dot.getIns()[i], dO = dot.getIns()[1 - i];
-    ParallelLinearOp forward = getProduct(y, dot.getAssignment());
-    if (!forward)
-      continue;
-    ParallelLinearOp backward = findBackward(dO, forward);
-    if (!backward)
+    Value dO = dot.getIns()[1 - i];
+    Rows y = Rows::of(dot.getIns()[i], RowOrder::Grouped, dot.getAssignment());
+    if (!canMoveDot(dO, y, dot.getAssignment()))
       continue;
     OpBuilder b(dot);
-    Location loc = dot.getLoc();
-    Value a = forward.getLhs();
-    if (forward.getFrom() != RowOrder::Grouped)
-      a = GroupOp::create(b, loc, backward.getResult().getType(), a,
-                          dot.getAssignment(), forward.getFrom());
-    Type type = dot.getResult(0).getType();
-    Value sum = buildRowwise<arith::MulFOp>(
-        b, loc, dot.getAssignment(), backward.getResult(), a, PortKind::Rows,
-        type, PortKind::Sum);
-    if (forward.getBias())
-      sum = arith::AddFOp::create(
-          b, loc, sum,
-          buildRowwise<arith::MulFOp>(b, loc, dot.getAssignment(), dO,
-                                      forward.getBias(), PortKind::Expert, type,
-                                      PortKind::Sum));
-    dot.getResult(0).replaceAllUsesWith(sum);
+    dot.getResult(0).replaceAllUsesWith(moveDot(b, dot.getLoc(), dO, y,
+                                                dot.getAssignment(),
+                                                dot.getResult(0).getType()));
     dot.erase();
     return true;
   }
@@ -205,51 +363,83 @@ bool moveGateGradient(RowwiseOp dot) {
 // Products read rows where they lie
 //===----------------------------------------------------------------------===//
 
-struct ReadInPlace {
+/// For ops that read the rows of experts alone: through scatters, and through
+/// slot rows that were made zero where there is no expert; with `Groups`, which
+/// ends all matching on groups, through those too.
+template <bool Groups> struct ReadInPlace {
   template <typename Op, typename SetOrder>
   static LogicalResult fold(Op op, OpOperand &rows, RowOrder order,
                             SetOrder setOrder, PatternRewriter &rewriter) {
-    auto group = rows.get().getDefiningOp<GroupOp>();
-    if (order != RowOrder::Grouped || !group ||
-        group.getAssignment() != op.getAssignment())
+    Value source;
+    RowOrder from = RowOrder::Grouped;
+    Operation *producer = rows.get().getDefiningOp();
+    if (auto group = dyn_cast_or_null<GroupOp>(producer)) {
+      if (Groups && order == RowOrder::Grouped &&
+          group.getAssignment() == op.getAssignment()) {
+        source = group.getRows();
+        from = group.getFrom();
+      }
+    } else if (auto scatter = dyn_cast_or_null<ScatterOp>(producer)) {
+      if (order == RowOrder::Slot &&
+          scatter.getAssignment() == op.getAssignment())
+        source = scatter.getRows();
+    } else if (auto copy = dyn_cast_or_null<RowwiseOp>(producer)) {
+      if (order == RowOrder::Slot &&
+          copy.getAssignment() == op.getAssignment() && isCopy(copy)) {
+        source = copy.getIns()[0];
+        from = RowOrder::Slot;
+      }
+    }
+    if (!source)
       return failure();
     rewriter.modifyOpInPlace(op, [&] {
-      rows.set(group.getRows());
-      setOrder(group.getFrom());
+      rows.set(source);
+      setOrder(from);
     });
     return success();
   }
+
+  static bool isCopy(RowwiseOp op) {
+    auto yield = cast<YieldOp>(op.getBody().front().getTerminator());
+    return op.getIns().size() == 1 && op.getNumResults() == 1 &&
+           op.inPort(0) == op.outPort(0) &&
+           op.getIns()[0].getType() == op.getResult(0).getType() &&
+           yield.getOperands() == ValueRange(op.getBody().getArguments());
+  }
 };
 
+template <bool Groups>
 struct LinearReadsInPlace : OpRewritePattern<ParallelLinearOp> {
-  using OpRewritePattern::OpRewritePattern;
+  using OpRewritePattern<ParallelLinearOp>::OpRewritePattern;
   LogicalResult matchAndRewrite(ParallelLinearOp op,
                                 PatternRewriter &rewriter) const override {
-    return ReadInPlace::fold(
+    return ReadInPlace<Groups>::fold(
         op, op.getLhsMutable(), op.getFrom(),
         [&](RowOrder from) { op.setFrom(from); }, rewriter);
   }
 };
 
+template <bool Groups>
 struct WeightGradReadsInPlace : OpRewritePattern<WeightGradOp> {
-  using OpRewritePattern::OpRewritePattern;
+  using OpRewritePattern<WeightGradOp>::OpRewritePattern;
   LogicalResult matchAndRewrite(WeightGradOp op,
                                 PatternRewriter &rewriter) const override {
-    if (succeeded(ReadInPlace::fold(
+    if (succeeded(ReadInPlace<Groups>::fold(
             op, op.getXMutable(), op.getXFrom(),
             [&](RowOrder from) { op.setXFrom(from); }, rewriter)))
       return success();
-    return ReadInPlace::fold(
+    return ReadInPlace<Groups>::fold(
         op, op.getDyMutable(), op.getDyFrom(),
         [&](RowOrder from) { op.setDyFrom(from); }, rewriter);
   }
 };
 
+template <bool Groups>
 struct ExpertSumReadsInPlace : OpRewritePattern<ExpertSumOp> {
-  using OpRewritePattern::OpRewritePattern;
+  using OpRewritePattern<ExpertSumOp>::OpRewritePattern;
   LogicalResult matchAndRewrite(ExpertSumOp op,
                                 PatternRewriter &rewriter) const override {
-    return ReadInPlace::fold(
+    return ReadInPlace<Groups>::fold(
         op, op.getRowsMutable(), op.getFrom(),
         [&](RowOrder from) { op.setFrom(from); }, rewriter);
   }
@@ -258,6 +448,39 @@ struct ExpertSumReadsInPlace : OpRewritePattern<ExpertSumOp> {
 //===----------------------------------------------------------------------===//
 // Sums of paths
 //===----------------------------------------------------------------------===//
+
+/// The assignment of rows that grouped, or slot, order: their rows without an
+/// expert are unspecified, or zero.
+std::pair<Value, RowOrder> getRowsOf(Value value) {
+  if (auto linear = value.getDefiningOp<ParallelLinearOp>())
+    return {linear.getAssignment(), linear.getTo()};
+  if (auto rowwise = value.getDefiningOp<RowwiseOp>())
+    return {rowwise.getAssignment(), rowwise.getOrder()};
+  if (auto group = value.getDefiningOp<GroupOp>())
+    return {group.getAssignment(), RowOrder::Grouped};
+  return {};
+}
+
+/// Sums of rows are rowwise ops, which kernels take in.
+struct AddRows : OpRewritePattern<arith::AddFOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(arith::AddFOp op,
+                                PatternRewriter &rewriter) const override {
+    auto type = dyn_cast<RankedTensorType>(op.getType());
+    auto [assignment, order] = getRowsOf(op.getLhs());
+    if (!type || type.getRank() != 2 || !assignment ||
+        getRowsOf(op.getRhs()) != std::pair(assignment, order) ||
+        order == RowOrder::Token ||
+        (order == RowOrder::Slot &&
+         type.getDimSize(1) == getAssignmentType(assignment).getK()))
+      return failure();
+    rewriter.replaceOp(op, buildRowwise<arith::AddFOp>(
+                               rewriter, op.getLoc(), assignment, op.getLhs(),
+                               op.getRhs(), PortKind::Rows, type,
+                               PortKind::Rows, order));
+    return success();
+  }
+};
 
 struct MergeSums : OpRewritePattern<arith::AddFOp> {
   using OpRewritePattern::OpRewritePattern;
@@ -301,7 +524,11 @@ struct MoeSimplifyGradients
   template <typename... Patterns> LogicalResult apply() {
     RewritePatternSet patterns(&getContext());
     patterns.add<Patterns...>(&getContext());
-    return applyPatternsGreedily(getOperation(), std::move(patterns));
+    // What nobody reads any more goes, but rowwise ops stay small: the patterns
+    // know them so, and what lies between two of them may be kept for backward.
+    RowwiseOp::getCanonicalizationPatterns(patterns, &getContext());
+    FrozenRewritePatternSet frozen(std::move(patterns), {"compose-rowwise"});
+    return applyPatternsGreedily(getOperation(), frozen);
   }
 
   void runOnOperation() override {
@@ -313,18 +540,21 @@ struct MoeSimplifyGradients
     eliminateCommonSubExpressions(rewriter, dominance, function);
     // In this order: the gate has to leave dO before <dO W, A> can be found,
     // and a group is folded away only when nothing matches on it any more.
-    if (failed(apply<MoveGatePastLinear, MoveGateInWeightGrad>()))
+    if (failed(
+            apply<SplitDots, MoveGatePastLinear, MoveGateInWeightGrad, AddRows,
+                  LinearReadsInPlace<false>, WeightGradReadsInPlace<false>,
+                  ExpertSumReadsInPlace<false>>()))
       return signalPassFailure();
     SmallVector<RowwiseOp> dots;
     function.walk([&](RowwiseOp op) { dots.push_back(op); });
-    bool moved = false;
     for (RowwiseOp op : dots)
-      moved |= moveGateGradient(op);
-    if (moved)
-      for (Block &block : function.getBody())
-        sortTopologically(&block);
-    if (failed(apply<LinearReadsInPlace, WeightGradReadsInPlace,
-                     ExpertSumReadsInPlace, MergeSums>()))
+      moveGateGradient(op);
+    if (failed(apply<MoveGateBeforeLinear>()))
+      return signalPassFailure();
+    for (Block &block : function.getBody())
+      sortTopologically(&block);
+    if (failed(apply<LinearReadsInPlace<true>, WeightGradReadsInPlace<true>,
+                     ExpertSumReadsInPlace<true>, MergeSums>()))
       return signalPassFailure();
     DominanceInfo again(function);
     eliminateCommonSubExpressions(rewriter, again, function);

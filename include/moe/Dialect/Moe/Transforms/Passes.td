@@ -87,14 +87,19 @@ def MoeSimplifyGradients : Pass<"moe-simplify-gradients", "::mlir::func::FuncOp"
   let summary = "algebra on a joint function";
   let description = [{
     Before fusion, on what moe-differentiate made:
-    * a gate moves from the rows of dO, d wide, to the other side of a product:
-      (gate * dO) W becomes gate * (dO W), and the sum of (gate * dO) x A that of
-      dO x (gate * A), where dO is a gather that a product can read in place;
+    * a gate moves from gathered rows to the other side of a product:
+      (gate * dO) W + b becomes gate * (dO W) + b, and the sum of (gate * dO) x A
+      that of dO x (gate * A), where dO is a gather that a product can read in
+      place; where gate * dH is computed anyway, gate * (dH W) becomes
+      (gate * dH) W;
     * the gradient of a gate <dO, Y> becomes <dO W, A>, plus <dO, b[e]> with a
-      bias: Y need not be kept. It holds where Y = A W^T (+ b), and is done where
-      dO W, without the gate, is computed anyway;
-    * products and sums read token or slot rows in place of a grouped copy;
-    * sums of paths merge: one combine of a sum, one product onto another;
+      bias: Y need not be kept. It holds where Y = A W^T (+ b), or is a sum of
+      such, and is done where dO W, without the gate, is computed anyway. So a
+      gate on the input, <X, dH W>, has the gradient <H, dH>;
+    * products and sums read token or slot rows in place of a grouped copy, and
+      grouped ones in place of scattered ones;
+    * sums of paths merge: one combine of a sum, one product onto another; rows
+      are added by rowwise ops, which kernels take in;
     * what nobody reads any more goes.
 
     ```mlir before
