@@ -24,7 +24,7 @@ namespace {
 struct RowUse {
   Value value;
   RowOrder order;
-  /// Null where the op has none (a rowwise op on token rows).
+  /// Null for the gates of a route, which any assignment may be made for.
   Value assignment;
 };
 } // namespace
@@ -77,6 +77,9 @@ static void collectRows(Operation *op, SmallVectorImpl<RowUse> &operands,
       })
       .Case([&](RowwiseOp rowwise) {
         Value by = rowwise.getAssignment();
+        // Without an assignment nothing says whose tokens or slots they are.
+        if (!by)
+          return;
         ports(rowwise.getIns(), rowwise.getInPorts(), by, operands);
         ports(rowwise.getResults(), rowwise.getOutPorts(), by, results);
       })
@@ -93,6 +96,8 @@ static void collectRows(Operation *op, SmallVectorImpl<RowUse> &operands,
         operands.push_back({outer.getDy(), outer.getDyFrom(), by});
       })
       .Case([&](MapRowsOp map) {
+        if (!map.getAssignment())
+          return;
         ports(map.getIns(), map.getInPorts(), map.getAssignment(), operands);
         ports(map.getResults(), map.getOutPorts(), map.getAssignment(),
               results);
@@ -206,7 +211,7 @@ public:
       });
       if (written != writes.end())
         rows = {Rows::Known, written->order, written->assignment};
-      else if (isa<tensor::CastOp>(op) || isElementwise(op))
+      else if (keepsRows(op))
         for (const RowsLattice *operand : operands)
           if (const Rows &given = operand->getValue();
               given.kind == Rows::Known || rows.kind == Rows::Unset) {
@@ -222,11 +227,16 @@ public:
     propagateIfChanged(lattice, lattice->join(Rows::any()));
   }
 
-  /// An op on tensors that keeps rows where they are.
-  static bool isElementwise(Operation *op) {
-    return OpTrait::hasElementwiseMappableTraits(op) &&
-           op->getNumResults() == 1 &&
-           isa<RankedTensorType>(op->getResult(0).getType());
+  /// An op on tensors that keeps rows where they are, whatever their order.
+  static bool keepsRows(Operation *op) {
+    if (auto rowwise = dyn_cast<RowwiseOp>(op))
+      return !rowwise.getAssignment();
+    if (auto map = dyn_cast<MapRowsOp>(op))
+      return !map.getAssignment();
+    return isa<tensor::CastOp>(op) ||
+           (OpTrait::hasElementwiseMappableTraits(op) &&
+            op->getNumResults() == 1 &&
+            isa<RankedTensorType>(op->getResult(0).getType()));
   }
 };
 } // namespace
@@ -289,8 +299,8 @@ struct MoeVerifyRowsPass
         if (!found.fits(use))
           failed |= mlir::failed(refuse(op, use, found));
       }
-      if (RowsAnalysis::isElementwise(op))
-        failed |= mlir::failed(verifyElementwise(op, solver));
+      if (RowsAnalysis::keepsRows(op))
+        failed |= mlir::failed(verifyKept(op, solver));
     });
     if (failed)
       return signalPassFailure();
@@ -305,8 +315,8 @@ private:
             isa<tensor::EmptyOp, tensor::SplatOp>(value.getDefiningOp()));
   }
 
-  static LogicalResult verifyElementwise(Operation *op,
-                                         DataFlowSolver &solver) {
+  /// All rows that such an op reads are of one kind.
+  static LogicalResult verifyKept(Operation *op, DataFlowSolver &solver) {
     const Rows *first = nullptr;
     for (Value operand : op->getOperands()) {
       const auto *state = solver.lookupState<RowsLattice>(operand);

@@ -96,5 +96,32 @@ func.func @sound(%x: tensor<?x16xf32>, %ids: tensor<?x2xi32>,
       : tensor<?x16xf32>, !moe.assignment<?x1, 8> -> tensor<?x16xf32>
   %q = moe.combine %p from grouped by %c
       : tensor<?x16xf32>, !moe.assignment<?x1, 8> -> tensor<?x16xf32>
-  return %y, %r, %q : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?x16xf32>
+  // Without an assignment a rowwise op keeps rows as they are.
+  %u = moe.rowwise slot ins(%x : tensor<?x16xf32> rows)
+      outs(tensor<?x16xf32> rows) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %z = arith.addf %u, %x : tensor<?x16xf32>
+  return %y, %r, %z : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?x16xf32>
+}
+
+// -----
+
+// Grouped rows stay grouped through a rowwise op that has no assignment.
+func.func @kept(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>,
+                %b: !moe.assignment<?x2, 8>) -> tensor<?x16xf32> {
+  // expected-note@-2 {{this is their assignment}}
+  %g = moe.group %x from token by %a
+      : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  // expected-note@below {{the rows are made here}}
+  %u = moe.rowwise slot ins(%g : tensor<?x16xf32> rows)
+      outs(tensor<?x16xf32> rows) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  // expected-error@below {{reads rows grouped by another assignment}}
+  %y = moe.scatter %u by %b
+      : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
 }
