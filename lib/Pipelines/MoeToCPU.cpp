@@ -122,7 +122,12 @@ void ::moe::buildMoeToKernelsPipeline(
 
   // One kernel for each op, then fewer.
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeFormKernels());
-  buildMoeFusePipeline(pm);
+  if (options.fuse) {
+    buildMoeFusePipeline(pm);
+  } else {
+    pm.addPass(createCanonicalizerPass());
+    pm.addPass(createCSEPass());
+  }
   endStage("fused", pm, atStage);
 
   // Tensor math outside the dialect, so that all of it is in destination style.

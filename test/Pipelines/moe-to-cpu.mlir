@@ -1,6 +1,8 @@
 // RUN: moe-opt %s -moe-to-cpu | FileCheck %s
 // RUN: moe-opt %s -moe-to-cpu="features=+avx2,+fma,+avx512f,+avx512bw,+avx512dq,+avx512vl" | FileCheck %s --check-prefixes=CHECK,AVX512
 // RUN: moe-compile %s --target=cpu -o %t.moe
+// RUN: moe-compile %s --target=cpu --emit=mlir-stage=fused | FileCheck %s --check-prefix=FUSED
+// RUN: moe-compile %s --target=cpu --opt=fuse=false --emit=mlir-stage=fused | FileCheck %s --check-prefix=APART
 
 // From a layer to the LLVM dialect: no allocation, nothing called but the
 // runtime's loop over tasks.
@@ -9,6 +11,8 @@
 // CHECK-NOT: @malloc
 // CHECK-NOT: @memrefCopy
 // CHECK: llvm.func @_mlir_ciface_mlp(
+// FUSED-NOT: moe.map_rows
+// APART: moe.map_rows
 // AVX512: llvm.intr.fma({{.*}}) : (vector<16xf32>
 func.func @mlp(%x: tensor<?x48xf32> {moe.dims = ["T", 48]},
                %ids: tensor<?x2xi32>, %gates: tensor<?x2xf32>,

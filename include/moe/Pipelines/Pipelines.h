@@ -49,6 +49,10 @@ struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
       llvm::cl::desc("what the CPU has, as LLVM spells it: \"+avx2,+fma\"; "
                      "empty assumes nothing beyond x86-64"),
       llvm::cl::init("")};
+  Option<bool> fuse{
+      *this, "fuse",
+      llvm::cl::desc("join kernels (moe-fuse); without it each op is one"),
+      llvm::cl::init(true)};
 };
 
 struct MoeToNVVMOptions : public mlir::PassPipelineOptions<MoeToNVVMOptions> {
