@@ -122,7 +122,7 @@ void ::moe::buildMoeToKernelsPipeline(
 
   // One kernel for each op, then fewer.
   pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeFormKernels());
-  if (options.fuse) {
+  if (gradients.fuse) {
     buildMoeFusePipeline(pm);
   } else {
     pm.addPass(createCanonicalizerPass());

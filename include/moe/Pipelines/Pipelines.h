@@ -9,8 +9,8 @@
 
 namespace moe {
 
-/// Options of every target: which gradients are wanted, and what forward may
-/// keep for them.
+/// Options of every target: which gradients are wanted, what forward may keep
+/// for them, and whether kernels are joined.
 struct GradientOptions {
   using Options = mlir::detail::PassOptions;
   explicit GradientOptions(Options &parent) : parent(parent) {}
@@ -40,6 +40,10 @@ struct GradientOptions {
       llvm::cl::desc(
           "tokens that dynamic sizes are weighed at, for the budget"),
       llvm::cl::init(4096)};
+  Options::Option<bool> fuse{
+      parent, "fuse",
+      llvm::cl::desc("join kernels (moe-fuse); without it each op is one"),
+      llvm::cl::init(true)};
 };
 
 struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
@@ -49,10 +53,6 @@ struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
       llvm::cl::desc("what the CPU has, as LLVM spells it: \"+avx2,+fma\"; "
                      "empty assumes nothing beyond x86-64"),
       llvm::cl::init("")};
-  Option<bool> fuse{
-      *this, "fuse",
-      llvm::cl::desc("join kernels (moe-fuse); without it each op is one"),
-      llvm::cl::init(true)};
 };
 
 struct MoeToNVVMOptions : public mlir::PassPipelineOptions<MoeToNVVMOptions> {
