@@ -101,6 +101,25 @@ struct Result {
   Value memory, map;
 };
 
+/// Columns that a region's body runs on at a time: half a chunk, so that its
+/// operands and results fit beside the accumulator.
+constexpr int64_t kStep = 32;
+
+/// A gathered stage is signalled so many positions late.
+constexpr int64_t kLag = 1;
+
+/// A column block of an operand that comes through the ring: 128 rows of 64
+/// columns.
+struct Staged {
+  unsigned operand;
+  int64_t block;
+  Value map;
+};
+/// Staged blocks that a stage has room for, and where they go: tile and row.
+constexpr int64_t kStagedPerStage = 3;
+constexpr std::pair<int32_t, int32_t> kStagedPlaces[] = {
+    {1, 0}, {1, 128}, {0, 0}};
+
 class Matmul {
 public:
   Matmul(GroupedMatmulOp op, const Tables &tables);
@@ -112,9 +131,15 @@ private:
   void produce();
   void load(const Pair &pair, Value ids, Value position, Value step,
             Value first, Value column, Value expert);
+  Value loadStaged(Value position, Value first, Value column);
   void consume(Value warpgroup);
-  void epilogue(Value accumulator, Value warpgroup, Value row, Value end,
-                Value expert, Value column);
+  /// The operands with one value a row.
+  Values loadScalars(Value row, Value end, Value expert);
+  Value epilogue(Value accumulator, Value position, Value warpgroup, Value row,
+                 Value end, Value expert, Value column, ValueRange scalars);
+  Values mapColumns(Value accumulator, int64_t at, Value position,
+                    Value warpgroup, Value row, Value end, Value expert,
+                    Value column, ValueRange scalars);
   Value loadPort(unsigned index, int64_t value, Value row, Value end,
                  Value expert, Value column);
   /// Row order of an operand in memory: what `by` and `divide` say.
@@ -138,6 +163,7 @@ private:
 
   SmallVector<Pair> pairs;
   Values ins;
+  SmallVector<Staged> staged;
   SmallVector<Result> results;
   Value table, rowTable, ring, staging, work, rowBlocks;
 };
@@ -178,10 +204,24 @@ void Matmul::passPairs() {
 }
 
 void Matmul::passPorts() {
-  for (auto [operand, attr] : llvm::zip_equal(op.getIns(), op.getInPorts()))
-    ins.push_back(cast<PortAttr>(attr).getKind() == PortKind::Scalar
-                      ? kernel.passFlat(operand)
-                      : kernel.pass(operand));
+  for (auto [i, operand] : llvm::enumerate(op.getIns())) {
+    PortAttr port = op.inPort(i);
+    if (port.getKind() == PortKind::Scalar) {
+      ins.push_back(kernel.passFlat(operand));
+    } else if (port.getKind() == PortKind::Rows &&
+               port.getOrder() == RowOrder::Grouped &&
+               isHalf(memrefOf(operand).getElementType())) {
+      int64_t blocks = port.getCount();
+      Value map = kernel.passMap(operand, {width, blocks, -1},
+                                 {2 * width, 2 * width * blocks},
+                                 {kChunk, 1, kBlockRows});
+      for (int64_t block = 0; block < blocks; ++block)
+        staged.push_back({static_cast<unsigned>(i), block, map});
+      ins.push_back(Value());
+    } else {
+      ins.push_back(kernel.pass(operand));
+    }
+  }
   for (auto [out, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
     Result result{cast<PortAttr>(attr), kernel.pass(out), {}};
     int64_t blocks = result.port.getCount();
@@ -250,10 +290,37 @@ void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
   if (!gathers)
     return copies();
   b.elect(copies);
-  constexpr int64_t kLag = 1;
   if (pair.gathered())
     GatherOp::create(b, pair.lhs, ids, k, Value(), ring, position, 0);
   CommitOp::create(b, ring, position, kLag);
+}
+
+/// After a tile's products its operands of the epilogue, a chunk of columns at
+/// a time. Returns the next position.
+Value Matmul::loadStaged(Value position, Value first, Value firstColumn) {
+  for (int64_t chunk = 0; chunk < columns / kChunk; ++chunk) {
+    Value column = b.add(firstColumn, chunk * kChunk);
+    for (ArrayRef<Staged> rest = staged; !rest.empty();) {
+      ArrayRef<Staged> here = rest.take_front(kStagedPerStage);
+      rest = rest.drop_front(here.size());
+      AcquireOp::create(b, ring, position);
+      auto copies = [&] {
+        ExpectOp::create(b, ring, position, 128 * kBlockRows * here.size());
+        for (auto [block, place] : llvm::zip(here, kStagedPlaces))
+          LoadOp::create(b, block.map,
+                         ValueRange{column, b.i32(block.block), first}, ring,
+                         position, place.first, place.second);
+      };
+      if (gathers) {
+        b.elect(copies);
+        CommitOp::create(b, ring, position, kLag);
+      } else {
+        copies();
+      }
+      position = b.add(position, 1);
+    }
+  }
+  return position;
 }
 
 void Matmul::produce() {
@@ -316,7 +383,7 @@ void Matmul::produce() {
         llvm::append_range(yielded, next);
         return yielded;
       })[0];
-  DrainOp::create(b, ring, end, 1);
+  DrainOp::create(b, ring, end, kLag);
 }
 
 //===----------------------------------------------------------------------===//
@@ -330,6 +397,8 @@ void Matmul::consume(Value warpgroup) {
          [&](Value t, ValueRange carried) -> Values {
            auto item = kernel.workItem(table, b.div(t, tiles), false);
            Value column = b.mul(b.rem(t, tiles), columns);
+           Value row = b.add(item.getFirst(), half);
+           Values scalars = loadScalars(row, item.getEnd(), item.getExpert());
            Value position = carried[0], accumulator = zero;
            for (const Pair &pair : pairs)
              std::tie(position, accumulator) = kernel.products(
@@ -337,9 +406,8 @@ void Matmul::consume(Value warpgroup) {
                  warpgroup, element, /*lhsMN=*/false,
                  pair.layout == WeightLayout::InOut);
            accumulator = kernel.finishProducts(ring, position, accumulator);
-           epilogue(accumulator, warpgroup, b.add(item.getFirst(), half),
-                    item.getEnd(), item.getExpert(), column);
-           return {position};
+           return {epilogue(accumulator, position, warpgroup, row,
+                            item.getEnd(), item.getExpert(), column, scalars)};
          });
   StageFlushOp::create(b);
 }
@@ -355,84 +423,136 @@ Value Matmul::loadPort(unsigned index, int64_t value, Value row, Value end,
   Value first = value ? b.add(column, value * width) : column;
   Value limit = b.i32((value + 1) * width);
   if (port.getKind() == PortKind::Expert)
-    return LoadFragmentOp::create(b, fragment(1, kChunk), ins[index], expert,
+    return LoadFragmentOp::create(b, fragment(1, kStep), ins[index], expert,
                                   first, end, limit, Value(), 1);
   bool scalar = port.getKind() == PortKind::Scalar;
   return LoadFragmentOp::create(
-      b, scalar ? fragment(64, 1) : fragment(64, kChunk), ins[index], row,
+      b, scalar ? fragment(64, 1) : fragment(64, kStep), ins[index], row,
       scalar ? b.i32(0) : first, end, scalar ? b.i32(1) : limit,
       idsOf(port.getOrder()), divideOf(port.getOrder()));
 }
 
-void Matmul::epilogue(Value accumulator, Value warpgroup, Value row, Value end,
-                      Value expert, Value firstColumn) {
-  auto chunkType = FragmentType::get(b.getContext(), 64, kChunk);
-  auto sumType = FragmentType::get(b.getContext(), 64, 1);
-  Block &body = op.getBody().front();
-  Values scalars(ins.size()), sums(results.size());
-  for (auto [i, attr] : llvm::enumerate(op.getInPorts()))
-    if (cast<PortAttr>(attr).getKind() == PortKind::Scalar)
-      scalars[i] = loadPort(i, 0, row, end, expert, firstColumn);
+Values Matmul::loadScalars(Value row, Value end, Value expert) {
+  Values scalars(ins.size());
+  for (size_t i = 0; i < ins.size(); ++i)
+    if (op.inPort(i).getKind() == PortKind::Scalar)
+      scalars[i] = loadPort(i, 0, row, end, expert, Value());
+  return scalars;
+}
 
-  for (int64_t chunk = 0; chunk < columns / kChunk; ++chunk) {
-    Value column = b.add(firstColumn, chunk * kChunk);
-    Values arguments;
-    for (int64_t i = 0; i < count; ++i)
-      arguments.push_back(ColumnsOp::create(b, chunkType, accumulator,
-                                            i * columns + chunk * kChunk));
-    for (auto [i, attr] : llvm::enumerate(op.getInPorts()))
-      for (int64_t v = 0; v < cast<PortAttr>(attr).numValues(); ++v)
-        arguments.push_back(
-            scalars[i] ? scalars[i] : loadPort(i, v, row, end, expert, column));
-
-    Operation *yield = body.getTerminator();
-    SmallVector<Type> types(yield->getNumOperands(), chunkType);
-    auto map = MapOp::create(b, types, arguments);
-    {
-      OpBuilder::InsertionGuard guard(b);
-      Block *inner = b.createBlock(&map.getBody());
-      IRMapping mapping;
-      for (BlockArgument argument : body.getArguments())
-        mapping.map(argument,
-                    inner->addArgument(argument.getType(), argument.getLoc()));
-      for (Operation &scalar : body.without_terminator())
-        b.clone(scalar, mapping);
-      Values yielded;
-      for (Value value : yield->getOperands())
-        yielded.push_back(mapping.lookup(value));
-      nvtile::YieldOp::create(b, yielded);
+/// The region on 32 columns: from `at` of the accumulator's blocks and of the
+/// chunk that `position` has staged, from `column` of memory.
+Values Matmul::mapColumns(Value accumulator, int64_t at, Value position,
+                          Value warpgroup, Value row, Value end, Value expert,
+                          Value column, ValueRange scalars) {
+  auto fragment = [&](Type element) {
+    return FragmentType::get(b.getContext(), 64, kStep, element);
+  };
+  Values arguments;
+  for (int64_t i = 0; i < count; ++i)
+    arguments.push_back(ColumnsOp::create(b, fragment(b.getF32Type()),
+                                          accumulator, i * columns + at));
+  size_t next = 0;
+  for (size_t i = 0; i < ins.size(); ++i)
+    for (int64_t v = 0; v < op.inPort(i).numValues(); ++v) {
+      if (scalars[i]) {
+        arguments.push_back(scalars[i]);
+      } else if (ins[i]) {
+        arguments.push_back(loadPort(i, v, row, end, expert, column));
+      } else {
+        Value from = b.add(position, next / kStagedPerStage);
+        auto [tile, first] = kStagedPlaces[next++ % kStagedPerStage];
+        arguments.push_back(ReadOp::create(
+            b, fragment(memrefOf(op.getIns()[i]).getElementType()), ring, from,
+            tile, first, at % kChunk, warpgroup));
+      }
     }
 
-    Values fragments = map.getResults();
-    unsigned next = 0;
+  Block &body = op.getBody().front();
+  Operation *yield = body.getTerminator();
+  SmallVector<Type> types;
+  for (const Result &result : results)
+    types.append(result.port.numValues(), fragment(b.getF32Type()));
+  auto map = MapOp::create(b, types, arguments);
+  OpBuilder::InsertionGuard guard(b);
+  Block *inner = b.createBlock(&map.getBody());
+  IRMapping mapping;
+  for (BlockArgument argument : body.getArguments())
+    mapping.map(argument,
+                inner->addArgument(argument.getType(), argument.getLoc()));
+  for (Operation &scalar : body.without_terminator())
+    b.clone(scalar, mapping);
+  Values yielded;
+  for (Value value : yield->getOperands())
+    yielded.push_back(mapping.lookup(value));
+  nvtile::YieldOp::create(b, yielded);
+  return map.getResults();
+}
+
+Value Matmul::epilogue(Value accumulator, Value position, Value warpgroup,
+                       Value row, Value end, Value expert, Value firstColumn,
+                       ValueRange scalars) {
+  auto sumType = FragmentType::get(b.getContext(), 64, 1);
+  int64_t stages = llvm::divideCeil(staged.size(), kStagedPerStage);
+  Values sums(results.size());
+  for (int64_t chunk = 0; chunk < columns; chunk += kChunk) {
+    Value column = b.add(firstColumn, chunk);
+    for (int64_t i = 0; i < stages; ++i)
+      AwaitOp::create(b, ring, b.add(position, i));
+    Values halves[2];
+    for (int64_t half = 0; half < 2; ++half) {
+      Value from = b.add(column, half * kStep);
+      halves[half] = mapColumns(accumulator, chunk + half * kStep, position,
+                                warpgroup, row, end, expert, from, scalars);
+      unsigned number = 0;
+      for (auto [i, result] : llvm::enumerate(results)) {
+        Value value = halves[half][number];
+        number += result.port.numValues();
+        if (result.port.getKind() != PortKind::Partials)
+          continue;
+        Value sum =
+            RowSumOp::create(b, sumType, value, b.sub(b.i32(width), from));
+        sums[i] = sums[i] ? kernel.sum(sums[i], sum) : sum;
+      }
+    }
+    for (int64_t i = 0; i < stages; ++i)
+      ReleaseOp::create(b, ring, b.add(position, i));
+    position = b.add(position, stages);
+
+    unsigned number = 0;
     for (auto [i, result] : llvm::enumerate(results)) {
       if (result.port.getKind() == PortKind::Partials) {
-        // Two chunks are a segment.
-        Value sum = RowSumOp::create(b, sumType, fragments[next++],
-                                     b.sub(b.i32(width), column));
-        if (chunk % 2 == 0) {
-          sums[i] = sum;
+        ++number;
+        if ((chunk + kChunk) % kRowSumSegment)
           continue;
-        }
-        StoreFragmentOp::create(b, kernel.sum(sums[i], sum), result.memory, row,
+        StoreFragmentOp::create(b, sums[i], result.memory, row,
                                 b.div(column, kRowSumSegment), end,
                                 b.i32(numRowSumSegments(width)), Value(), 1);
+        sums[i] = Value();
         continue;
       }
-      for (int64_t v = 0; v < result.port.getCount(); ++v) {
-        Value fragment = fragments[next++];
+      for (int64_t v = 0; v < result.port.getCount(); ++v, ++number) {
         Value at = v ? b.add(column, v * width) : column;
         Value limit = b.i32((v + 1) * width);
-        if (result.map)
-          kernel.stageStore(kernel.round(fragment, result.memory), staging,
-                            warpgroup, result.map, {column, b.i32(v), row},
-                            result.memory, row, at, end, limit);
-        else
-          StoreFragmentOp::create(b, fragment, result.memory, row, at, end,
-                                  limit, Value(), 1);
+        if (result.map) {
+          Type element = memrefOf(result.memory).getElementType();
+          Value both = JoinOp::create(
+              b, FragmentType::get(b.getContext(), 64, kChunk, element),
+              kernel.round(halves[0][number], result.memory),
+              kernel.round(halves[1][number], result.memory));
+          kernel.stageStore(both, staging, warpgroup, result.map,
+                            {column, b.i32(v), row}, result.memory, row, at,
+                            end, limit);
+          continue;
+        }
+        for (int64_t half = 0; half < 2; ++half)
+          StoreFragmentOp::create(b, halves[half][number], result.memory, row,
+                                  b.add(at, half * kStep), end, limit, Value(),
+                                  1);
       }
     }
   }
+  return position;
 }
 
 void mlir::moe::buildNVTileKernel(GroupedMatmulOp op, const Tables &tables) {

@@ -92,11 +92,20 @@ struct ConvertColumns : OpConversionPattern<ColumnsOp> {
   }
 };
 
-/// Which of an operand's values meets value `i` of the whole fragment.
-int64_t broadcastIndex(FragmentType operand, FragmentType whole, int64_t i) {
-  if (operand == whole)
-    return i;
-  return operand.getColumns() == 1 ? i / 2 % 2 : i / 4 * 2 + i % 2;
+/// The value of an operand, in f32, that meets value `i` of the whole fragment.
+Value broadcastValue(FragmentType operand, ValueRange registers,
+                     FragmentType whole, int64_t i, Emitter &b) {
+  Type element = operand.getElementType();
+  if (!element.isF32()) {
+    Value pair = LLVM::BitcastOp::create(b, VectorType::get(2, element),
+                                         registers[i / 2]);
+    return toF32(LLVM::ExtractElementOp::create(b, pair, b.i32(i % 2)), b);
+  }
+  if (operand.getColumns() == 1 && whole.getColumns() != 1)
+    return registers[i / 2 % 2];
+  if (operand.getRows() == 1 && whole.getRows() != 1)
+    return registers[i / 4 * 2 + i % 2];
+  return registers[i];
 }
 
 struct ConvertMap : OpConversionPattern<MapOp> {
@@ -110,22 +119,37 @@ struct ConvertMap : OpConversionPattern<MapOp> {
         return inner.emitOpError()
                << "has no approximation in an nvtile.map on this chip";
     Emitter b(op, rewriter);
-    auto whole = cast<FragmentType>(op.getResult(0).getType());
+    auto first = cast<FragmentType>(op.getResult(0).getType());
+    auto whole =
+        FragmentType::get(b.getContext(), first.getRows(), first.getColumns());
     SmallVector<Values> operands;
     for (Value fragment : adaptor.getFragments())
       operands.push_back(b.unpack(fragment));
+    // An element after the other, so that few values wait in registers.
     SmallVector<Values> results(op.getNumResults());
+    Values low(op.getNumResults());
     for (int64_t i = 0; i < whole.getRegisters(); ++i) {
       IRMapping mapping;
       for (auto [index, argument] : llvm::enumerate(body.getArguments())) {
         auto type = cast<FragmentType>(op.getFragments()[index].getType());
-        mapping.map(argument, operands[index][broadcastIndex(type, whole, i)]);
+        mapping.map(argument,
+                    broadcastValue(type, operands[index], whole, i, b));
       }
       for (Operation &inner : body.without_terminator())
         emitScalarMath(&inner, mapping, b);
-      for (auto [result, value] :
-           llvm::zip_equal(results, body.getTerminator()->getOperands()))
-        result.push_back(mapping.lookupOrDefault(value));
+      for (auto [index, yielded] :
+           llvm::enumerate(body.getTerminator()->getOperands())) {
+        Value value = mapping.lookupOrDefault(yielded);
+        Type element =
+            cast<FragmentType>(op.getResult(index).getType()).getElementType();
+        if (element.isF32())
+          results[index].push_back(value);
+        else if (i % 2 == 0)
+          low[index] = value;
+        else
+          results[index].push_back(LLVM::BitcastOp::create(
+              b, b.getI32Type(), roundPair(low[index], value, element, b)));
+      }
     }
     Values packed;
     for (Values &result : results)
@@ -148,6 +172,59 @@ struct ConvertRound : OpConversionPattern<RoundOp> {
                                   roundPair(values[i], values[i + 1],
                                             op.getType().getElementType(), b)));
     rewriter.replaceOp(op, b.pack(words));
+    return success();
+  }
+};
+
+/// Where a lane finds its row of 16 in swizzled rows of 128 bytes, for the
+/// first 16 of 64 columns; 16 columns further is this exclusive-or 32.
+Value matrixPlace(Emitter &b) {
+  Value lane = b.lane();
+  Value row = b.mul(b.band(lane, 15), 128);
+  Value piece = b.bxor(b.shr(lane, 4), b.band(lane, 7));
+  return b.add(row, b.mul(piece, 16));
+}
+
+struct ConvertRead : OpConversionPattern<ReadOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ReadOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    RingType ring = op.getRing().getType();
+    Value rows = b.add(b.mul(adaptor.getWarpgroup(), 64), b.mul(b.warp(), 16));
+    Value mine =
+        b.shared(adaptor.getRing(),
+                 b.add(b.tileOffset(ring, adaptor.getPosition(), op.getTile()),
+                       b.add(b.mul(rows, 128), op.getRow() * 128)));
+    Value place = matrixPlace(b);
+    SmallVector<Type> words(4, b.getI32Type());
+    Type four = LLVM::LLVMStructType::getLiteral(b.getContext(), words);
+    Values registers;
+    for (int64_t j = op.getColumn() / 16, end = j + 2; j < end; ++j) {
+      Value read = NVVM::LdMatrixOp::create(
+          b, four, b.shared(mine, b.bxor(place, 32 * j)), 4,
+          NVVM::MMALayout::row,
+          NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8),
+          NVVM::LdStMatrixEltType::B16);
+      llvm::append_range(registers, b.unpack(read));
+    }
+    // One lane releases the stage for all.
+    NVVM::SyncWarpOp::create(b, b.i32(-1));
+    rewriter.replaceOp(op, b.pack(registers));
+    return success();
+  }
+};
+
+struct ConvertJoin : OpConversionPattern<JoinOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(JoinOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    Values both = b.unpack(adaptor.getLeft());
+    llvm::append_range(both, b.unpack(adaptor.getRight()));
+    rewriter.replaceOp(op, b.pack(both));
     return success();
   }
 };
@@ -347,9 +424,7 @@ struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
     NVVM::CpAsyncBulkWaitGroupOp::create(b, staging.getBuffers() - 1,
                                          b.getUnitAttr());
     meet();
-    Value row = b.mul(b.band(lane, 15), 128);
-    Value piece = b.bxor(b.shr(lane, 4), b.band(lane, 7));
-    Value place = b.add(row, b.mul(piece, 16));
+    Value place = matrixPlace(b);
     auto shape = NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8);
     for (int64_t j = 0; j < 4; ++j) {
       auto words = ValueRange(registers).slice(4 * j, 4);
@@ -414,7 +489,8 @@ struct ConvertStageFlush : OpConversionPattern<StageFlushOp> {
 
 void mlir::nvtile::populateFragmentPatterns(const TypeConverter &converter,
                                             RewritePatternSet &patterns) {
-  patterns.add<ConvertColumns, ConvertMap, ConvertRound, ConvertRowSum,
-               ConvertLoadFragment, ConvertStoreFragment, ConvertStageStore,
-               ConvertStageFlush>(converter, patterns.getContext());
+  patterns.add<ConvertColumns, ConvertMap, ConvertRound, ConvertRead,
+               ConvertJoin, ConvertRowSum, ConvertLoadFragment,
+               ConvertStoreFragment, ConvertStageStore, ConvertStageFlush>(
+      converter, patterns.getContext());
 }

@@ -237,18 +237,18 @@ LogicalResult MapOp::verify() {
                          << " values for " << getNumResults() << " results";
   FragmentType result;
   for (Type type : getResultTypes()) {
-    if (result && result != type)
-      return emitOpError() << "results differ in type";
-    result = cast<FragmentType>(type);
+    auto next = cast<FragmentType>(type);
+    if (result && (result.getRows() != next.getRows() ||
+                   result.getColumns() != next.getColumns()))
+      return emitOpError() << "results differ in shape";
+    result = next;
   }
   for (Type type : getOperandTypes()) {
     auto operand = cast<FragmentType>(type);
-    bool fits =
-        result &&
-        (operand == result ||
-         (operand.getColumns() == 1 && operand.getRows() == result.getRows()) ||
-         (operand.getRows() == 1 &&
-          operand.getColumns() == result.getColumns()));
+    bool rows = result && operand.getRows() == result.getRows();
+    bool columns = result && operand.getColumns() == result.getColumns();
+    bool fits = (rows && columns) || (rows && operand.getColumns() == 1) ||
+                (columns && operand.getRows() == 1);
     if (!fits)
       return emitOpError() << "operand " << operand
                            << " does not broadcast to the results";
@@ -262,6 +262,25 @@ LogicalResult RoundOp::verify() {
       from.getRows() != to.getRows() || from.getColumns() != to.getColumns())
     return emitOpError() << "does not make " << to << " of " << from;
   return success();
+}
+
+LogicalResult JoinOp::verify() {
+  FragmentType side = getLeft().getType(), both = getType();
+  if (side.getRows() != 64 || both.getRows() != 64 ||
+      2 * side.getColumns() != both.getColumns() ||
+      side.getElementType() != both.getElementType())
+    return emitOpError() << "does not make " << both << " of two " << side;
+  return success();
+}
+
+LogicalResult ReadOp::verify() {
+  FragmentType type = getType();
+  if (type.getRows() != 64 || type.getColumns() != kDepth / 2 ||
+      type.getElementType().isF32() || getColumn() % 32 || getColumn() > 32)
+    return emitOpError()
+           << "reads 64x32 of bf16 or f16 from column 0 or 32, got " << type
+           << " from " << getColumn();
+  return verifyTile(*this, getRing().getType(), getTile(), getRow());
 }
 
 LogicalResult StageStoreOp::verify() {

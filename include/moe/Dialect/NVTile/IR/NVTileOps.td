@@ -297,6 +297,30 @@ def NVTile_MmaWaitOp : NVTile_Op<"mma_wait",
   }];
 }
 
+def NVTile_ReadOp : NVTile_Op<"read"> {
+  let summary = "64 rows of a tile as a rounded fragment";
+  let description = [{
+    For operands of an epilogue, which come through the ring like those of a
+    product: rows `row` + 64 * warpgroup on of tile `tile`, which is rows of 64
+    columns, 32 of them from `column` (0 or 32).
+
+    ```
+    %h = nvtile.read %ring[%p] tile 1 row 128 column 32 warpgroup %w
+        : !nvtile.ring<4 x [128, 256]> -> !nvtile.fragment<64x32, bf16>
+    ```
+  }];
+  let arguments = (ins NVTile_RingType:$ring, I32:$position, I32Attr:$tile,
+                       I32Attr:$row, I32Attr:$column,
+                       I32:$warpgroup);
+  let results = (outs NVTile_FragmentType:$fragment);
+  let assemblyFormat = [{
+    $ring `[` $position `]` `tile` $tile `row` $row `column` $column `warpgroup`
+    $warpgroup
+    attr-dict `:` type($ring) `->` type($fragment)
+  }];
+  let hasVerifier = 1;
+}
+
 //===----------------------------------------------------------------------===//
 // Fragments
 //===----------------------------------------------------------------------===//
@@ -320,7 +344,8 @@ def NVTile_MapOp : NVTile_Op<"map",
     [SingleBlockImplicitTerminator<"YieldOp">, RecursiveMemoryEffects]> {
   let summary = "a body on scalars, run for every element";
   let description = [{
-    `64x1` and `1xN` operands broadcast. exp, tanh, erf and division are the
+    `64x1` and `1xN` operands broadcast; those of 16 bits are extended, and results
+    of 16 bits rounded to nearest even, element by element as the body runs. exp, tanh, erf and division are the
     chip's approximations, good to about 1e-6: for results of 16 bits.
 
     ```
@@ -358,6 +383,16 @@ def NVTile_RoundOp : NVTile_Op<"round", [Pure]> {
   let arguments = (ins NVTile_FragmentType:$source);
   let results = (outs NVTile_FragmentType:$result);
   let assemblyFormat = "$source attr-dict `:` type($source) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def NVTile_JoinOp : NVTile_Op<"join", [Pure, AllTypesMatch<["left", "right"]>]> {
+  let summary = "two fragments side by side";
+  let arguments = (ins NVTile_FragmentType:$left, NVTile_FragmentType:$right);
+  let results = (outs NVTile_FragmentType:$result);
+  let assemblyFormat = [{
+    $left `,` $right attr-dict `:` type($left) `->` type($result)
+  }];
   let hasVerifier = 1;
 }
 
