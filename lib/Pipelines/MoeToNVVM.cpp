@@ -58,10 +58,12 @@ void ::moe::buildMoeToNVVMPipeline(OpPassManager &pm,
                                    StageHook atStage) {
   // Vectors of 16 bytes need rows, so tensors, that begin at multiples of it.
   buildMoeToKernelsPipeline(pm, options.gradients, options.arch, /*align=*/16,
-                            atStage, [](OpPassManager &pm) {
+                            atStage, [&](OpPassManager &pm) {
                               // Matrix products on the tensor cores. Their work
                               // tables go into the workspace.
-                              pm.addPass(mlir::moe::createConvertMoeToNVTile());
+                              if (options.arch == "sm_90a")
+                                pm.addPass(
+                                    mlir::moe::createConvertMoeToNVTile());
                             });
 
   pm.addPass(mlir::moe::createConvertMoeToGPU());

@@ -1,5 +1,5 @@
 // The six matrix products of a gated MLP, forward and backward, as kernels of
-// the matrix unit. d = 200 is no multiple of a tile.
+// the matrix unit: d = 768, n = 256, E = 128, K = 8.
 // RUN: moe-opt %s --convert-moe-to-nvtile --verify-roundtrip | FileCheck %s
 // RUN: moe-opt %s --convert-moe-to-nvtile --convert-nvtile-to-nvvm | FileCheck %s --check-prefix=NVVM
 // RUN: sed -e '/^func.func @down/,$d' %s | moe-opt --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s --check-prefix=PLAN
@@ -7,9 +7,9 @@
 // One work table for an assignment, filled by a warp for each expert.
 // CHECK-LABEL: func.func @up
 // CHECK: %[[TABLE:.*]] = memref.alloc(%{{.*}}) : memref<?xi32>
-// CHECK: gpu.launch_func @moe_work_table_5_module::@moe_work_table_5
+// CHECK: gpu.launch_func @moe_work_table_128_module::@moe_work_table_128
 // Gate and up rows of W1 are a dimension of its map: (in, n, 2, E).
-// CHECK: nvtile.tensor_map %{{.*}} box [64, 128, 1, 1] : memref<5x512x200xbf16> -> <bf16>
+// CHECK: nvtile.tensor_map %{{.*}} box [64, 128, 1, 1] : memref<128x512x768xbf16> -> <bf16>
 // CHECK: nvtile.tensor_map %{{.*}} box [64, 1, 64] : memref<?x512xbf16> -> <bf16>
 // CHECK: gpu.launch_func @up_grouped_matmul_0_module::@up_grouped_matmul_0
 // CHECK-SAME: args({{.*}}, %[[TABLE]] : memref<?xi32>, %{{.*}} : memref<?xi32>)
@@ -22,11 +22,11 @@
 // PLAN-LABEL: func.func @up
 // PLAN-NOT: memref.alloc
 // PLAN: memref.view
-func.func @up(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %x: memref<?x200xbf16>, %w1: memref<5x512x200xbf16>, %h: memref<?x512xbf16>, %act: memref<?x256xbf16>) {
+func.func @up(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %x: memref<?x768xbf16>, %w1: memref<128x512x768xbf16>, %h: memref<?x512xbf16>, %act: memref<?x256xbf16>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_matmul by %a : !moe.assignment<?x3, 5>
-        pairs(%x from token, %w1 out_in : memref<?x200xbf16>, memref<5x512x200xbf16>) columns <concat 2>
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_matmul by %a : !moe.assignment<?x8, 128>
+        pairs(%x from token, %w1 out_in : memref<?x768xbf16>, memref<128x512x768xbf16>) columns <concat 2>
         ins() outs(%h : memref<?x512xbf16> rows grouped concat 2, %act : memref<?x256xbf16> rows grouped) {
     ^bb0(%g: f32, %u: f32):
       %one = arith.constant 1.0 : f32
@@ -43,12 +43,12 @@ func.func @up(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5x
 // Both operands by the copy engine.
 // CHECK-COUNT-3: nvtile.tensor_map
 // CHECK: gpu.launch_func @down_grouped_matmul_0_module
-func.func @down(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %act: memref<?x256xbf16>, %w2: memref<5x200x256xbf16>, %y: memref<?x200xbf16>) {
+func.func @down(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %act: memref<?x256xbf16>, %w2: memref<128x768x256xbf16>, %y: memref<?x768xbf16>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_matmul by %a : !moe.assignment<?x3, 5>
-        pairs(%act from grouped, %w2 out_in : memref<?x256xbf16>, memref<5x200x256xbf16>) columns <single 1>
-        ins() outs(%y : memref<?x200xbf16> rows grouped) {
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_matmul by %a : !moe.assignment<?x8, 128>
+        pairs(%act from grouped, %w2 out_in : memref<?x256xbf16>, memref<128x768x256xbf16>) columns <single 1>
+        ins() outs(%y : memref<?x768xbf16> rows grouped) {
     ^bb0(%v: f32):
       moe.yield %v : f32
     }
@@ -56,16 +56,16 @@ func.func @down(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<
 }
 // CHECK-LABEL: func.func @dup
 // W2 is read along its rows: blocks of 64 x 64.
-// CHECK: nvtile.tensor_map %{{.*}} box [64, 1, 64, 1] : memref<5x200x256xbf16> -> <bf16>
+// CHECK: nvtile.tensor_map %{{.*}} box [64, 1, 64, 1] : memref<128x768x256xbf16> -> <bf16>
 // Gates of slots are one vector.
 // CHECK: memref.collapse_shape
 // CHECK: gpu.launch_func @dup_grouped_matmul_0_module
-func.func @dup(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %do: memref<?x200xbf16>, %w2: memref<5x200x256xbf16>, %h: memref<?x512xbf16>, %gates: memref<?x3xf32>, %dh: memref<?x512xbf16>, %ga: memref<?x256xbf16>, %part: memref<?x2xf32>) {
+func.func @dup(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %do: memref<?x768xbf16>, %w2: memref<128x768x256xbf16>, %h: memref<?x512xbf16>, %gates: memref<?x8xf32>, %dh: memref<?x512xbf16>, %ga: memref<?x256xbf16>, %part: memref<?x2xf32>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_matmul by %a : !moe.assignment<?x3, 5>
-        pairs(%do from token, %w2 in_out : memref<?x200xbf16>, memref<5x200x256xbf16>) columns <single 1>
-        ins(%h : memref<?x512xbf16> rows grouped concat 2, %gates : memref<?x3xf32> scalar slot)
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_matmul by %a : !moe.assignment<?x8, 128>
+        pairs(%do from token, %w2 in_out : memref<?x768xbf16>, memref<128x768x256xbf16>) columns <single 1>
+        ins(%h : memref<?x512xbf16> rows grouped concat 2, %gates : memref<?x8xf32> scalar slot)
         outs(%dh : memref<?x512xbf16> rows grouped concat 2, %ga : memref<?x256xbf16> rows grouped, %part : memref<?x2xf32> partials grouped) {
     ^bb0(%da: f32, %g: f32, %u: f32, %gate: f32):
       %one = arith.constant 1.0 : f32
@@ -90,12 +90,12 @@ func.func @dup(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5
 }
 // CHECK-LABEL: func.func @dx
 // CHECK: gpu.launch_func @dx_grouped_matmul_0_module
-func.func @dx(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %dh: memref<?x512xbf16>, %w1: memref<5x512x200xbf16>, %dx: memref<?x200xbf16>) {
+func.func @dx(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %dh: memref<?x512xbf16>, %w1: memref<128x512x768xbf16>, %dx: memref<?x768xbf16>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_matmul by %a : !moe.assignment<?x3, 5>
-        pairs(%dh from grouped, %w1 in_out : memref<?x512xbf16>, memref<5x512x200xbf16>) columns <single 1>
-        ins() outs(%dx : memref<?x200xbf16> rows grouped) {
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_matmul by %a : !moe.assignment<?x8, 128>
+        pairs(%dh from grouped, %w1 in_out : memref<?x512xbf16>, memref<128x512x768xbf16>) columns <single 1>
+        ins() outs(%dx : memref<?x768xbf16> rows grouped) {
     ^bb0(%v: f32):
       moe.yield %v : f32
     }
@@ -106,20 +106,20 @@ func.func @dx(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5x
 // CHECK: arith.constant 17179868160 : index
 // CHECK: nvtile.tensor_map %{{.*}} box [64, 64, 1, 1] : memref<?x512xbf16> -> <bf16>
 // CHECK: gpu.launch_func @dw1_grouped_outer_0_module
-func.func @dw1(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %x: memref<?x200xbf16>, %dh: memref<?x512xbf16>, %dw: memref<5x512x200xbf16>) {
+func.func @dw1(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %x: memref<?x768xbf16>, %dh: memref<?x512xbf16>, %dw: memref<128x512x768xbf16>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_outer by %a : !moe.assignment<?x3, 5> x(%x from token : memref<?x200xbf16>) dy(%dh from grouped : memref<?x512xbf16>) out_in 
-        outs(%dw : memref<5x512x200xbf16>)
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_outer by %a : !moe.assignment<?x8, 128> x(%x from token : memref<?x768xbf16>) dy(%dh from grouped : memref<?x512xbf16>) out_in 
+        outs(%dw : memref<128x512x768xbf16>)
     return
 }
 // CHECK-LABEL: func.func @dw2
 // CHECK: gpu.launch_func @dw2_grouped_outer_0_module
-func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5xi32>, %end: memref<5xi32>, %ga: memref<?x256xbf16>, %do: memref<?x200xbf16>, %dw: memref<5x200x256xbf16>) {
+func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<128xi32>, %end: memref<128xi32>, %ga: memref<?x256xbf16>, %do: memref<?x768xbf16>, %dw: memref<128x768x256xbf16>) {
     %a = moe.pack_assignment %order, %position, %begin, %end
-        : memref<?xi32>, memref<?xi32>, memref<5xi32>, memref<5xi32> -> !moe.assignment<?x3, 5>
-    moe.grouped_outer by %a : !moe.assignment<?x3, 5> x(%ga from grouped : memref<?x256xbf16>) dy(%do from token : memref<?x200xbf16>) out_in 
-        outs(%dw : memref<5x200x256xbf16>)
+        : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
+    moe.grouped_outer by %a : !moe.assignment<?x8, 128> x(%ga from grouped : memref<?x256xbf16>) dy(%do from token : memref<?x768xbf16>) out_in 
+        outs(%dw : memref<128x768x256xbf16>)
     return
 }
 
@@ -127,7 +127,7 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5
 // CHECK: nvtile.make_ring fills 129 releases 8 : <4 x[128, 256]>
 // CHECK: nvtile.make_staging : <2>
 // CHECK: nvtile.specialize produce 56
-// CHECK: nvtile.row_ids %{{.*}} divide 3 : memref<?xi32> -> vector<8xi32>
+// CHECK: nvtile.row_ids %{{.*}} divide 8 : memref<?xi32> -> vector<8xi32>
 // CHECK: nvtile.gather
 // CHECK: nvtile.commit {{.*}} lag 1
 // CHECK: nvtile.drain
@@ -151,7 +151,7 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<5
 // Two column blocks of H.
 // They come through the ring, 32 columns at a time.
 // CHECK: nvtile.read {{.*}} tile 1 row 0 column 0
-// CHECK-NEXT: nvtile.read {{.*}} tile 1 row 128 column 0
+// CHECK: nvtile.read {{.*}} tile 1 row 128 column 0
 // Four times 32 columns are a segment of the row sums.
 // CHECK-COUNT-4: nvtile.row_sum
 // CHECK: nvtile.store_fragment {{.*}} : <64x1>, memref<?x2xf32>

@@ -143,6 +143,9 @@ LogicalResult TensorMapOp::verify() {
   return success();
 }
 
+/// Whoever uses the map uses the memory.
+Value TensorMapOp::getViewSource() { return getSource(); }
+
 LogicalResult SpecializeOp::verify() {
   if (getProduce().getNumArguments() != 0 ||
       getConsume().getNumArguments() != 1 ||

@@ -6,6 +6,7 @@
 include "moe/Dialect/NVTile/IR/NVTileDialect.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/Interfaces/ViewLikeInterface.td"
 
 class NVTile_Op<string mnemonic, list<Trait> traits = []>
     : Op<NVTile_Dialect, mnemonic, traits>;
@@ -18,7 +19,8 @@ def NVTile_Table : MemRefRankOf<[I32], [1]>;
 //===----------------------------------------------------------------------===//
 
 def NVTile_TensorMapOp : NVTile_Op<"tensor_map",
-    [Pure, AttrSizedOperandSegments]> {
+    [Pure, AttrSizedOperandSegments,
+     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "tell the copy engine a tensor's layout";
   let description = [{
     Innermost dimension first: `dims` are numbers of elements, `strides` bytes
