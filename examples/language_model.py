@@ -79,6 +79,20 @@ class Config:
     evaluate_every: int = 25
     """Steps between two points of the held-out curve."""
     seed: int = 0
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU that the compiler has a target for, else the CPU."""
+
+    @property
+    def place(self) -> torch.device:
+        """Where the model is."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+                                else "cpu")
+        return torch.device(self.device)
+
+    def compiled(self) -> moe_mlir.torch.Operator:
+        """The experts of one block, compiled for that place."""
+        return moe_mlir.torch.Operator(self.layer, target="sm_90a" if self.place.type == "cuda" else "cpu")
 
     @property
     def layer(self) -> moe_mlir.layers.GatedMLP:
@@ -99,7 +113,7 @@ class Text:
     files: int
 
 
-def standard_library(limit: int = 6_000_000) -> Text:
+def standard_library(place: torch.device, limit: int = 6_000_000) -> Text:
     """The standard library's sources, every eighth file held out, int64."""
     root = pathlib.Path(sysconfig.get_paths()["stdlib"])
     skipped = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
@@ -111,7 +125,7 @@ def standard_library(limit: int = 6_000_000) -> Text:
         size += len(parts[number % 8 == 7][-1])
         if size > limit:
             break
-    train, held_out = (torch.frombuffer(bytearray(b"".join(p)), dtype=torch.uint8).long() for p in parts)
+    train, held_out = (torch.frombuffer(bytearray(b"".join(p)), dtype=torch.uint8).long().to(place) for p in parts)
     return Text(train, held_out, number + 1)
 
 
@@ -128,7 +142,7 @@ def windows(text: Tensor, count: int, context: int, generator: Optional[torch.Ge
         starts = torch.linspace(0, last, count).long()
     else:
         starts = torch.randint(last + 1, (count,), generator=generator)
-    return text[starts[:, None] + torch.arange(context + 1)]
+    return text[(starts[:, None] + torch.arange(context + 1)).to(text.device)]
 
 
 # ---- model -------------------------------------------------------------------
@@ -283,8 +297,8 @@ def train(model: LanguageModel, text: Text, c: Config, report: Callable[[int, fl
             break
     run.held_out.append((len(run.losses), evaluate(model, held_out)))
     optimizer.zero_grad()
-    run.peak = peak_memory(lambda: step(held_out))
-    run.parameters = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    run.peak = peak_memory(lambda: step(held_out), c.place)
+    run.parameters = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
     return run
 
 
@@ -293,11 +307,16 @@ def evaluate(model: LanguageModel, batch: Tensor) -> float:
     return losses(model, batch)[0].mean().item()
 
 
-def peak_memory(function: Callable[[], object]) -> int:
+def peak_memory(function: Callable[[], object], place: torch.device) -> int:
     """The most bytes that this process holds during a call, above what it held before.
 
-    Every larger tensor is mapped alone meanwhile, so that freed memory is given
-    back and does not hide what the next tensors need."""
+    On the CPU every larger tensor is mapped alone meanwhile, so that freed memory
+    is given back and does not hide what the next tensors need."""
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+        start = torch.cuda.memory_allocated(place)
+        function()
+        return torch.cuda.max_memory_allocated(place) - start
     libc = ctypes.CDLL(None)
     libc.mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD
     libc.malloc_trim(0)
@@ -316,14 +335,14 @@ def train_alone(compiled: bool, c: Config, pipe: Connection) -> None:
     """The body of a process: sends (step, loss) after each step, at last the Training."""
     model = new_model(c)
     if compiled:
-        model = with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
-    pipe.send(train(model, standard_library(), c, lambda step, loss: pipe.send((step, loss))))
+        model = with_compiled_experts(model, c.compiled())
+    pipe.send(train(model, standard_library(c.place), c, lambda step, loss: pipe.send((step, loss))))
 
 
 def new_model(c: Config) -> LanguageModel:
     """The same parameters each time."""
     torch.manual_seed(c.seed)
-    return LanguageModel(c)
+    return LanguageModel(c).to(c.place)
 
 
 def train_both(c: Config, console: Console) -> tuple[Training, Training]:
@@ -484,21 +503,23 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int = 11) ->
 def expert_arguments(c: Config, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Random rows that require grad, ids, gates that require grad."""
     generator = torch.Generator().manual_seed(c.seed)
-    x = torch.randn(tokens, c.d_model, generator=generator).requires_grad_()
-    gates, ids = torch.randn(tokens, c.experts, generator=generator).softmax(1).topk(c.top_k)
-    return x, ids, gates.requires_grad_()
+    x = torch.randn(tokens, c.d_model, generator=generator).to(c.place)
+    gates, ids = torch.randn(tokens, c.experts, generator=generator).to(c.place).softmax(1).topk(c.top_k)
+    return x.requires_grad_(), ids, gates.requires_grad_()
 
 
 def experts_times(models: dict[str, LanguageModel], c: Config, tokens: int, backward: bool) -> dict[str, float]:
     """Milliseconds of one block's experts on so many rows: forward, or with backward."""
     arguments = expert_arguments(c, tokens)
-    cotangent = torch.randn(tokens, c.d_model)
+    cotangent = torch.randn(tokens, c.d_model, device=c.place)
 
     def call(experts: nn.Module) -> None:
         with torch.set_grad_enabled(backward):
             out = experts(*arguments)
         if backward:
             torch.autograd.grad(out, [arguments[0], arguments[2], *experts.parameters()], cotangent)
+        if c.place.type == "cuda":
+            torch.cuda.synchronize(c.place)
 
     return interleaved({name: functools.partial(call, m.blocks[0].experts) for name, m in models.items()})
 
@@ -546,6 +567,12 @@ def show_stages(console: Console, layer: moe_mlir.layers.Layer) -> None:
                               overflow="ellipsis")
 
 
+def device_name(place: torch.device) -> str:
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    return f"the CPU, {torch.get_num_threads()} threads"
+
+
 def parse(arguments: Optional[Sequence[str]]) -> tuple[Config, pathlib.Path]:
     """The configuration, and where the plot goes."""
     build = pathlib.Path(__file__).resolve().parents[1] / "build"
@@ -553,7 +580,7 @@ def parse(arguments: Optional[Sequence[str]]) -> tuple[Config, pathlib.Path]:
     parser.add_argument("--plot", type=pathlib.Path, help="default: build/ of the checkout, else the current folder",
                         default=(build if build.is_dir() else pathlib.Path()) / "language_model.png")
     for field in dataclasses.fields(Config):
-        kind = {"int": int, "float": float}[field.type]
+        kind = {"int": int, "float": float, "str": str}[field.type]
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
                             help=f"default: {field.default}")
     given = vars(parser.parse_args(arguments))
@@ -563,7 +590,7 @@ def parse(arguments: Optional[Sequence[str]]) -> tuple[Config, pathlib.Path]:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     c, picture = parse(arguments)
     console = Console()
-    text = standard_library()
+    text = standard_library(c.place)
     unigram = unigram_loss(text)
     held_out = windows(text.held_out, c.held_out_windows, c.context, None)
     model = new_model(c)
@@ -571,12 +598,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     console.print(f"{text.files} files of Python's standard library: {len(text.train) / 1e6:.1f} MB to train on, "
                   f"{len(text.held_out) / 1e6:.1f} MB held out")
     console.print(f"{size / 1e6:.1f} M parameters: {c.layers} blocks, d = {c.d_model}, {c.experts} experts of "
-                  f"n = {c.d_expert}, {c.top_k} a token; {torch.get_num_threads()} threads")
+                  f"n = {c.d_expert}, {c.top_k} a token; on {device_name(c.place)}")
     runs = train_both(c, console)
     plot(picture, dict(zip(("PyTorch loop", "compiled"), runs)), unigram)
 
     load(model, runs[0])
-    swapped = with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
+    swapped = with_compiled_experts(model, c.compiled())
     with console.status("evaluating held-out text"):
         result = Check(model, held_out).compare(swapped)
         zeroed = zero_each_expert(Check(model, held_out[:16]), swapped)

@@ -109,7 +109,7 @@ def experts_forward(module: nn.Module, hidden_states: Tensor, top_k_index: Tenso
     layer = layer_of(module, top_k_index.shape[-1], DTYPES.get(top_k_weights.dtype, "f32"))
     up, down = ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"
     weights = [up, f"{up}_bias", down, f"{down}_bias"] if module.has_bias else [up, down]
-    target = "cpu" if hidden_states.device.type == "cpu" else _target(hidden_states.device)
+    target = "cpu" if hidden_states.device.type == "cpu" else "sm_90a"
     return _operator(layer, target)(hidden_states.contiguous(), top_k_index.long().contiguous(),
                                     top_k_weights.contiguous(), *(getattr(module, name) for name in weights))
 
@@ -118,12 +118,6 @@ def experts_forward(module: nn.Module, hidden_states: Tensor, top_k_index: Tenso
 def _operator(layer: MLP, target: str) -> Operator:
     """One for all blocks of the same sizes."""
     return Operator(layer, target=target)
-
-
-@functools.cache
-def _target(device: torch.device) -> str:
-    major, minor = torch.cuda.get_device_capability(device)
-    return f"sm_{major}{minor}" + ("a" if major >= 9 else "")
 
 
 def layer_of(module: nn.Module, top_k: int, gate_dtype: str = "f32") -> MLP:

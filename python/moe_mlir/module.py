@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import os
 import re
 import struct
 import sys
@@ -255,7 +256,8 @@ def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
 
     Args:
         source: IR text, MLIR bytecode, or a layer of `moe_mlir.layers`.
-        target: ``"cpu"``.
+        target: ``"cpu"``, or ``"sm_90a"`` for NVIDIA's Hopper GPUs: torch tensors on
+            them then, on the current stream.
         options: of the compiler, underscores for dashes: ``cpu="x86-64-v3"``,
             ``opt_level=2``; docs/RuntimeABI.md lists them.
 
@@ -268,6 +270,8 @@ def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
         UnsupportedError: the target is not built.
     """
     text = as_text(source)
+    if target != "cpu":  # the library itself looks at CUDA_HOME and PATH
+        os.environ.setdefault("MOE_PTXAS_FALLBACK", os.pathsep.join(map(str, _native.ptxas_places())))
     words = " ".join(option_words(options))
     given = _native.Options(ctypes.sizeof(_native.Options), target.encode(), words.encode() or None)
     handle = ctypes.c_void_p()

@@ -6,12 +6,11 @@ import importlib
 import pathlib
 import sys
 
-import moe_mlir.torch
 import pytest
 import torch
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
-SMALL = ["--layers=1", "--d-model=32", "--heads=2", "--d-expert=24", "--experts=4", "--context=32",
+SMALL = ["--device=cpu", "--layers=1", "--d-model=32", "--heads=2", "--d-expert=24", "--experts=4", "--context=32",
          "--batch=16", "--held-out-windows=16"]
 
 
@@ -27,11 +26,11 @@ def in_process(demo, monkeypatch):
     """Training without processes, which take seconds to start."""
 
     def train_both(c, console):
-        text, runs = demo.standard_library(limit=500_000), []
+        text, runs = demo.standard_library(torch.device("cpu"), limit=500_000), []
         for compiled in (False, True):
             model = demo.new_model(c)
             if compiled:
-                model = demo.with_compiled_experts(model, moe_mlir.torch.Operator(c.layer))
+                model = demo.with_compiled_experts(model, c.compiled())
             runs.append(demo.train(model, text, c, lambda step, loss: None))
         return runs
 
@@ -41,10 +40,10 @@ def in_process(demo, monkeypatch):
 @pytest.fixture(scope="module")
 def models(demo):
     """An untrained model, its swapped twin, and text."""
-    c = demo.Config(layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
+    c = demo.Config(device="cpu", layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
     torch.manual_seed(1)
     model = demo.LanguageModel(c)
-    return model, demo.with_compiled_experts(model, moe_mlir.torch.Operator(c.layer)), torch.randint(256, (20, 33))
+    return model, demo.with_compiled_experts(model, c.compiled()), torch.randint(256, (20, 33))
 
 
 def test_the_losses_are_the_same(demo, models):
@@ -100,7 +99,7 @@ def test_a_wrong_gradient_is_noticed(demo, models):
 
 def test_the_compiled_experts_keep_less(demo, models):
     model, swapped, _ = models
-    c = demo.Config(layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
+    c = demo.Config(device="cpu", layers=2, d_model=32, heads=2, d_expert=24, experts=4, context=32)
     slots = c.batch * c.context * c.top_k
     # H in float32, and four tables: nothing else.
     assert demo.kept_for_backward(swapped, c) == 4 * slots * 2 * c.d_expert + 4 * 2 * slots + 4 * 2 * c.experts
@@ -109,7 +108,8 @@ def test_the_compiled_experts_keep_less(demo, models):
 
 def test_peak_memory(demo):
     """100 MB, in two tensors of which one is freed first: 60."""
-    assert 58e6 < demo.peak_memory(lambda: [torch.ones(n).sum() for n in (10_000_000, 15_000_000)]) < 66e6
+    assert 58e6 < demo.peak_memory(lambda: [torch.ones(n).sum() for n in (10_000_000, 15_000_000)],
+                                   torch.device("cpu")) < 66e6
 
 
 def test_main_passes(demo, capsys, tmp_path):
@@ -160,7 +160,7 @@ def test_a_training_that_dies_is_reported(demo, monkeypatch):
 
 
 def test_held_out_files_are_not_trained_on(demo):
-    text = demo.standard_library(limit=500_000)
+    text = demo.standard_library(torch.device("cpu"), limit=500_000)
     assert len(text.train) > len(text.held_out) > 10_000
     assert 3 < demo.unigram_loss(text) < 4
     piece = bytes(text.held_out[5000:5400].tolist())

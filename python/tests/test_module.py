@@ -5,6 +5,7 @@ import concurrent.futures
 import copy
 import ctypes
 import gc
+import os
 import pickle
 import re
 import subprocess
@@ -275,6 +276,19 @@ def test_bad_options():
         LAYER.compile(cpu="pentium-9")
     with pytest.raises(ValueError, match="option 'cpu=a b' has a space in it"):
         LAYER.compile(cpu="a b")
+
+
+def test_the_wheels_ptxas_is_named_to_the_library(tmp_path, monkeypatch):
+    """Where neither CUDA_HOME nor PATH has one; the compiler reads the variable."""
+    monkeypatch.delenv("MOE_PTXAS", raising=False)
+    monkeypatch.setenv("MOE_PTXAS_FALLBACK", "unset after this test")
+    monkeypatch.delenv("MOE_PTXAS_FALLBACK")
+    places = [str(p) for p in _native.ptxas_places()]
+    try:
+        layers.Router(experts=2, top_k=1).compile("sm_90a")
+    except moe_mlir.Error:
+        pass  # no ptxas at all
+    assert os.environ["MOE_PTXAS_FALLBACK"].split(":") == places
 
 
 def test_errors_have_one_base():
