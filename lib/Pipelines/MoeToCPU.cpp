@@ -158,6 +158,12 @@ void ::moe::registerMoePipelines() {
   registerMoeToNVVMPipeline();
   PassPipelineRegistration<>("moe-fuse", "Level 2 with an op a kernel, fused",
                              buildMoeFusePipeline);
+  PassPipelineRegistration<MoeExplainOptions>(
+      "moe-explain",
+      "Say which kernels and buffers a module's functions become, and why",
+      [](OpPassManager &pm, const MoeExplainOptions &options) {
+        pm.addPass(createMoeExplain(options));
+      });
   PassPipelineRegistration<MoeToCPUOptions>(
       "moe-to-cpu", "Level 1 on tensors to the LLVM dialect, for a CPU",
       [](OpPassManager &pm, const MoeToCPUOptions &options) {

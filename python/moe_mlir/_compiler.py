@@ -55,6 +55,22 @@ def stage(source: Any, name: str, options: Mapping[str, Any] = {}) -> str:
     return done.stdout.decode()
 
 
+def explain(source: Any, options: Mapping[str, Any] = {}) -> str:
+    """The report of ``moe-opt --moe-explain``, with its options.
+
+    Raises:
+        CompileError: where the compiler refuses, with its diagnostics.
+    """
+    with tempfile.TemporaryDirectory(prefix="moe-explain-") as folder:
+        report = pathlib.Path(folder) / "report"
+        words = " ".join([*option_words(options), f"output={report}"])
+        command = [str(find_program("moe-opt")), "-", f"--moe-explain={words}", "-o", "/dev/null"]
+        done = subprocess.run(command, input=as_text(source), capture_output=True)
+        if done.returncode:
+            raise CompileError(done.stderr.decode(errors="replace").strip())
+        return report.read_text()
+
+
 def interpret(source: Any, entry: str, *arrays: Any, round: bool = False) -> Any:
     """Runs an entry point op by op in double precision: the oracle.
 

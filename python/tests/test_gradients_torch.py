@@ -125,7 +125,8 @@ def test_gradients_of_layers(layer, entry):
         if name == "x" and getattr(layer, "source", "token") != "token" or name == "o":
             slots = Slots(named["ids"], layer.experts)
             got, want, baseline = rows_with_an_expert(layer, slots, got, want, baseline)
-        check(got, want, baseline, 40)
+        # A gate's gradient may be f32, but it is a sum of few numbers in the layer's type.
+        check(got, want, baseline, 40, named["x" if "x" in named else "o"].dtype)
 
 
 def rows_with_an_expert(layer, slots, *tensors):

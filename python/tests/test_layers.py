@@ -101,8 +101,9 @@ def error(values, exact):
     return difference.square().mean().sqrt().item() if difference.numel() else 0.0
 
 
-def check(values, exact, rounded, depth):
-    """err(values) <= 1.1 err(rounded) + one rounding, and f32's sums where they show.
+def check(values, exact, rounded, depth, rounding=None):
+    """err(values) <= 1.1 err(rounded) + one rounding (of `rounding`, or the values' dtype),
+    and f32's sums where they show.
 
     `rounded` is the oracle's with every tensor rounded but sums exact; a sum of
     `depth` terms in f32 adds about sqrt(depth) roundings of f32."""
@@ -112,7 +113,7 @@ def check(values, exact, rounded, depth):
         return
     scale = error(torch.zeros_like(exact), exact)
     sums = EPS[torch.float64 if values.dtype == torch.float64 else torch.float32] * depth**0.5
-    allowed = 1.1 * error(rounded, exact) + (EPS[values.dtype] / 2 + sums) * scale
+    allowed = 1.1 * error(rounded, exact) + (EPS[rounding or values.dtype] / 2 + sums) * scale
     assert error(values, exact) <= allowed
 
 

@@ -72,6 +72,23 @@ struct MoeToNVVMOptions : public mlir::PassPipelineOptions<MoeToNVVMOptions> {
       llvm::cl::init(false)};
 };
 
+/// Options of `moe-explain`.
+struct MoeExplainOptions : public mlir::PassPipelineOptions<MoeExplainOptions> {
+  GradientOptions gradients{*this};
+  Option<bool> json{*this, "json",
+                    llvm::cl::desc("JSON in place of a table; sizes are {T: "
+                                   "bytes a token, const: bytes}"),
+                    llvm::cl::init(false)};
+  Option<int64_t> at{
+      *this, "at",
+      llvm::cl::desc("the number of tokens that sizes are stated at; negative: "
+                     "in terms of T"),
+      llvm::cl::init(-1)};
+  Option<std::string> output{*this, "output",
+                             llvm::cl::desc("file to write; `-`: stdout"),
+                             llvm::cl::init("-")};
+};
+
 /// Called with a pipeline's stages as they end: `differentiated` (where
 /// gradients are asked for), `expanded`, `fused`, `bufferized`, then `loops`,
 /// `llvm` for a CPU, `kernels`, `nvvm`, `llvm` for a GPU.
@@ -86,6 +103,9 @@ void buildMoeGradientPipeline(mlir::OpPassManager &pm,
 
 /// Level 2 with an op a kernel to level 2 as it will run (`moe-fuse`).
 void buildMoeFusePipeline(mlir::OpPassManager &pm);
+
+/// A report of a module's kernels and buffers (`moe-explain`): changes nothing.
+std::unique_ptr<mlir::Pass> createMoeExplain(const MoeExplainOptions &options);
 
 /// From level 1 on tensors to the LLVM dialect (`moe-to-cpu`).
 void buildMoeToCPUPipeline(mlir::OpPassManager &pm,

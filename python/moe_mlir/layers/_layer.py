@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from typing import Any, Optional, Sequence
 
 from ._text import FLOATS, Argument, Dim, Function
@@ -91,6 +92,31 @@ class Layer:
 
         choice("stage", stage, STAGES)
         return _compiler.stage(self.text, stage, options)
+
+    def explain(self, *, tokens: Optional[int] = None, as_dict: bool = False, **options: Any):
+        """What the layer becomes: kernels with FLOPs and bytes, buffers kept and
+        why, buffers removed, residuals, workspace, and fusions that were not
+        made with their reasons.
+
+        Args:
+            tokens: state sizes at this number of tokens; None: in terms of T.
+            as_dict: the report as a dict in place of text. A size is a number,
+                or ``{"T": bytes a token, "const": bytes}``.
+            options: options of the gradients, as for `moe_mlir.compile`:
+                ``grad="all"`` explains forward and backward.
+
+        Returns:
+            str or dict: `functions` (each with `kernels`, `buffers`,
+            `workspace`, and a backward function's `residuals`), `fused`, `refused`.
+        """
+        from .. import _compiler
+
+        if tokens is not None:
+            if not isinstance(tokens, int) or tokens < 0:
+                raise ValueError(f"tokens is {tokens!r}; it has to be an integer of at least 0")
+            options["at"] = tokens
+        report = _compiler.explain(self.text, {**options, "json": as_dict})
+        return json.loads(report) if as_dict else report
 
     def compile(self, target: str = "cpu", **options: Any):
         """Compiles the layer: ``moe_mlir.compile(layer.text, target, ...)``.
