@@ -4,15 +4,15 @@
 import dataclasses
 
 import moe_mlir
+import moe_mlir.torch
 import pytest
-import torch
-from gradients import CONFIGURATIONS
-from layers_reference import arguments_of
-from moe_mlir.layers import GatedMLP
-from oracle import equal
-from test_gradients_torch import as_list, full_cotangents, wants_gradient
-from test_layers import CASES, LAYERS, describe, gated
+from layers_reference import arguments_of, describe, reference
+from moe_mlir.layers import GatedMLP, Router
 from moe_mlir.torch import Operator
+from oracle import Slots, equal
+from test_gradients_layers import CONFIGURATIONS
+from test_gradients_torch import autograd, full_cotangents, rows_with_an_expert, wants_gradient
+from test_layers import CASES, LAYERS, as_list, gated
 
 
 def in_double(layer):
@@ -23,23 +23,27 @@ def in_double(layer):
 
 
 @pytest.mark.parametrize("layer, entry", CASES)
-def test_fused_layers_agree_with_the_oracle(layer, entry):
+def test_fused_layers_agree_with_pytorch(layer, entry):
+    """Forward and backward, run by the oracle after all fusions."""
     layer = in_double(layer)
     named = arguments_of(layer, entry, layer.tokens or 9)
     numbers = [i for i, (n, a) in enumerate(named.items()) if wants_gradient(n, a)]
-    text = layer._functions[entry][1]
-    prefix = "" if entry == "forward" else f"{entry}_"
     program = Operator(layer, entry).program(numbers)
-    found = []
-    for stage in ("differentiated", "fused"):
-        ir = moe_mlir._compiler.stage(text, stage, {"grad": numbers})
-        outs = as_list(moe_mlir.interpret(ir, f"{prefix}forward", *named.values()))
-        everything = [*named.values(), *outs]
-        cotangents = full_cotangents(layer, outs[: program.results], named.get("ids"))
-        kept = [everything[i] for i in program.residuals]
-        gradients = as_list(moe_mlir.interpret(ir, f"{prefix}backward", *cotangents, *kept))
-        found.append([*outs, *gradients])
-    for want, got in zip(*found, strict=True):
+    ir = moe_mlir._compiler.stage(layer._functions[entry][1], "fused", {"grad": numbers})
+    prefix = "" if entry == "forward" else f"{entry}_"
+    outs = as_list(moe_mlir.interpret(ir, f"{prefix}forward", *named.values()))
+    results = outs[: program.results]
+    for want, got in zip(reference(layer, entry, named), results, strict=True):
+        known = ~want.isnan()
+        equal(got[known], want.to(got.dtype)[known], 1e-10)
+    everything = [*named.values(), *outs]
+    kept = [everything[i] for i in program.residuals]
+    cotangents = full_cotangents(layer, results, named.get("ids"))
+    gradients = as_list(moe_mlir.interpret(ir, f"{prefix}backward", *cotangents, *kept))
+    for (name, want), got in zip(autograd(layer, entry, named).items(), gradients, strict=True):
+        if name == "x" and getattr(layer, "source", "token") != "token" or name == "o":
+            slots = Slots(named["ids"], layer.experts)
+            got, want = rows_with_an_expert(layer, slots, got, want)
         equal(got, want, 1e-10)
 
 
@@ -52,10 +56,9 @@ def amount(size, tokens):
 
 
 @pytest.mark.parametrize("tokens, d, n, experts, k", CONFIGURATIONS)
-@pytest.mark.parametrize("at", [True, False])
-def test_residual_bytes(tokens, d, n, experts, k, at):
+def test_residual_bytes(tokens, d, n, experts, k):
     layer = GatedMLP(d_model=d, d_expert=n, experts=experts, top_k=k, dtype="bf16")
-    report = layer.explain(grad="all", as_dict=True, tokens=tokens if at else None)
+    report = layer.explain(grad="all", as_dict=True, tokens=tokens if k > 4 else None)
     forward, backward = report["functions"]
     residuals = backward["residuals"]
     size = {one["name"]: amount(one["bytes"], tokens) for one in residuals["list"]}
@@ -101,7 +104,7 @@ def test_explain_takes_every_layer(layer):
     report = layer.explain(as_dict=True, tokens=100)
     assert [function["name"] for function in report["functions"]] == list(layer.entries)
     for function in report["functions"]:
-        assert function["flops"] > 0 and function["kernels"]
+        assert function["kernels"] and (function["flops"] > 0 or isinstance(layer, Router))
 
 
 def test_wrong_options_are_named():
