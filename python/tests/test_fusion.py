@@ -6,6 +6,7 @@ import dataclasses
 import moe_mlir
 import moe_mlir.torch
 import pytest
+import torch
 from layers_reference import arguments_of, describe, reference
 from moe_mlir.layers import GatedMLP, Router
 from moe_mlir.torch import Operator
@@ -22,6 +23,13 @@ def in_double(layer):
     return dataclasses.replace(layer, **{k: v for k, v in double.items() if k in names})
 
 
+def close(got, want):
+    """Equal but for the order of sums in f64, and a rounding where a result is f32 all the same;
+    what PyTorch leaves NaN is unspecified."""
+    got, want = got[~want.isnan()], want[~want.isnan()]
+    equal(got, want.to(got.dtype), 1e-10 if got.dtype == torch.float64 else 1e-6)
+
+
 @pytest.mark.parametrize("layer, entry", CASES)
 def test_fused_layers_agree_with_pytorch(layer, entry):
     """Forward and backward, run by the oracle after all fusions."""
@@ -34,8 +42,7 @@ def test_fused_layers_agree_with_pytorch(layer, entry):
     outs = as_list(moe_mlir.interpret(ir, f"{prefix}forward", *named.values()))
     results = outs[: program.results]
     for want, got in zip(reference(layer, entry, named), results, strict=True):
-        known = ~want.isnan()
-        equal(got[known], want.to(got.dtype)[known], 1e-10)
+        close(got, want)
     everything = [*named.values(), *outs]
     kept = [everything[i] for i in program.residuals]
     cotangents = full_cotangents(layer, results, named.get("ids"))
@@ -44,7 +51,7 @@ def test_fused_layers_agree_with_pytorch(layer, entry):
         if name == "x" and getattr(layer, "source", "token") != "token" or name == "o":
             slots = Slots(named["ids"], layer.experts)
             got, want = rows_with_an_expert(layer, slots, got, want)
-        equal(got, want, 1e-10)
+        close(got, want)
 
 
 # ---- explain ----------------------------------------------------------------------
@@ -110,5 +117,5 @@ def test_explain_takes_every_layer(layer):
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="tokens is -1"):
         gated().explain(tokens=-1)
-    with pytest.raises(moe_mlir.CompileError, match="nothing"):
+    with pytest.raises(moe_mlir.Error, match="nothing"):
         gated().explain(grad="nothing")

@@ -1,0 +1,97 @@
+// RUN: moe-compile %s --emit=mlir-stage=bufferized -o %t.INFER
+// RUN: FileCheck %s --input-file=%t.INFER --check-prefix=INFER
+// RUN: FileCheck %s --input-file=%t.INFER --check-prefix=COPIES
+
+// Adapters share the accumulators of the weights they stand beside.
+// COPIES-NOT: memref.alloc
+// COPIES-NOT: memref.copy
+// INFER-LABEL: func.func @forward(
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         moe.grouped_matmul {{.*}} outs(%[[L1:[^ ]*]] : memref<?x8xbf16> rows grouped)
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         moe.grouped_matmul {{.*}} pairs(%[[L1]] from grouped, {{[^,]*}}, memref<8x64x8xbf16>, %{{[^ ]*}} from token, {{.*}} columns <concat 2>
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         moe.grouped_matmul {{.*}} outs(%[[L2:[^ ]*]] : memref<?x8xbf16> rows grouped)
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         moe.grouped_matmul {{.*}} pairs(%[[L2]] from grouped, {{[^,]*}}, memref<8x64x8xbf16>, %{{[^ ]*}} from grouped
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         moe.combine_rows
+// INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// INFER:         return
+
+func.func @forward(
+    %x: tensor<?x64xbf16> {moe.name = "x", moe.dims = ["T", 64]},
+    %ids: tensor<?x2xi64> {moe.name = "ids", moe.dims = ["T", 2]},
+    %gates: tensor<?x2xf32> {moe.name = "gates", moe.dims = ["T", 2]},
+    %w1: tensor<8x64x64xbf16> {moe.name = "w1", moe.dims = [8, 64, 64]},
+    %w1_a: tensor<8x8x64xbf16> {moe.name = "w1_a", moe.dims = [8, 8, 64]},
+    %w1_b: tensor<8x64x8xbf16> {moe.name = "w1_b", moe.dims = [8, 64, 8]},
+    %w2: tensor<8x64x32xbf16> {moe.name = "w2", moe.dims = [8, 64, 32]},
+    %w2_a: tensor<8x8x32xbf16> {moe.name = "w2_a", moe.dims = [8, 8, 32]},
+    %w2_b: tensor<8x64x8xbf16> {moe.name = "w2_b", moe.dims = [8, 64, 8]})
+    -> (tensor<?x64xbf16> {moe.name = "out", moe.dims = ["T", 64]}) {
+  %slots = moe.assign ids(%ids : tensor<?x2xi64>) : !moe.assignment<?x2, 8>
+  %h = moe.parallel_linear %x, %w1 by %slots from token to grouped out_in
+      : tensor<?x64xbf16>, tensor<8x64x64xbf16>, !moe.assignment<?x2, 8> -> tensor<?x64xbf16>
+  %h_low = moe.parallel_linear %x, %w1_a by %slots from token to grouped out_in
+      : tensor<?x64xbf16>, tensor<8x8x64xbf16>, !moe.assignment<?x2, 8> -> tensor<?x8xbf16>
+  %h_scaled = moe.rowwise grouped by %slots : !moe.assignment<?x2, 8>
+      ins(%h_low : tensor<?x8xbf16> rows)
+      outs(tensor<?x8xbf16> rows) {
+  ^bb0(%h_low_in: f32):
+    %0 = arith.constant 2.0 : f32
+    %1 = arith.mulf %0, %h_low_in : f32
+    moe.yield %1 : f32
+  }
+  %h_delta = moe.parallel_linear %h_scaled, %w1_b by %slots from grouped to grouped out_in
+      : tensor<?x8xbf16>, tensor<8x64x8xbf16>, !moe.assignment<?x2, 8> -> tensor<?x64xbf16>
+  %h_adapted = moe.rowwise grouped by %slots : !moe.assignment<?x2, 8>
+      ins(%h : tensor<?x64xbf16> rows, %h_delta : tensor<?x64xbf16> rows)
+      outs(tensor<?x64xbf16> rows) {
+  ^bb0(%h_in: f32, %h_delta_in: f32):
+    %0 = arith.addf %h_in, %h_delta_in : f32
+    moe.yield %0 : f32
+  }
+  %a = moe.rowwise grouped by %slots : !moe.assignment<?x2, 8>
+      ins(%h_adapted : tensor<?x64xbf16> rows concat 2)
+      outs(tensor<?x32xbf16> rows) {
+  ^bb0(%h_adapted_0: f32, %h_adapted_1: f32):
+    %0 = arith.constant 0.0 : f32
+    %1 = arith.constant 1.0 : f32
+    %2 = arith.cmpf oge, %h_adapted_0, %0 : f32
+    %3 = arith.negf %h_adapted_0 : f32
+    %4 = arith.select %2, %3, %h_adapted_0 : f32
+    %5 = math.exp %4 : f32
+    %6 = arith.select %2, %1, %5 : f32
+    %7 = arith.addf %1, %5 : f32
+    %8 = arith.divf %6, %7 : f32
+    %9 = arith.mulf %h_adapted_0, %8 : f32
+    %10 = arith.mulf %9, %h_adapted_1 : f32
+    moe.yield %10 : f32
+  }
+  %y = moe.parallel_linear %a, %w2 by %slots from grouped to grouped out_in
+      : tensor<?x32xbf16>, tensor<8x64x32xbf16>, !moe.assignment<?x2, 8> -> tensor<?x64xbf16>
+  %y_low = moe.parallel_linear %a, %w2_a by %slots from grouped to grouped out_in
+      : tensor<?x32xbf16>, tensor<8x8x32xbf16>, !moe.assignment<?x2, 8> -> tensor<?x8xbf16>
+  %y_scaled = moe.rowwise grouped by %slots : !moe.assignment<?x2, 8>
+      ins(%y_low : tensor<?x8xbf16> rows)
+      outs(tensor<?x8xbf16> rows) {
+  ^bb0(%y_low_in: f32):
+    %0 = arith.constant 2.0 : f32
+    %1 = arith.mulf %0, %y_low_in : f32
+    moe.yield %1 : f32
+  }
+  %y_delta = moe.parallel_linear %y_scaled, %w2_b by %slots from grouped to grouped out_in
+      : tensor<?x8xbf16>, tensor<8x64x8xbf16>, !moe.assignment<?x2, 8> -> tensor<?x64xbf16>
+  %y_adapted = moe.rowwise grouped by %slots : !moe.assignment<?x2, 8>
+      ins(%y : tensor<?x64xbf16> rows, %y_delta : tensor<?x64xbf16> rows)
+      outs(tensor<?x64xbf16> rows) {
+  ^bb0(%y_in: f32, %y_delta_in: f32):
+    %0 = arith.addf %y_in, %y_delta_in : f32
+    moe.yield %0 : f32
+  }
+  %out = moe.combine %y_adapted from grouped by %slots gates(%gates : tensor<?x2xf32>)
+      : tensor<?x64xbf16>, !moe.assignment<?x2, 8> -> tensor<?x64xbf16>
+  return %out : tensor<?x64xbf16>
+}
+
