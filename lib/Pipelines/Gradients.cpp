@@ -46,6 +46,9 @@ void ::moe::buildMoeGradientPipeline(OpPassManager &pm,
   partition.tokens = options.tokens;
   partition.splitWeights.assign(options.splitWeights.begin(),
                                 options.splitWeights.end());
+  partition.accumulate.assign(options.accumulate.begin(),
+                              options.accumulate.end());
+  partition.accumulateF32 = options.accumulateF32;
   pm.addPass(mlir::moe::createMoePartition(partition));
   clean(pm);
   endStage("differentiated", pm, atStage);

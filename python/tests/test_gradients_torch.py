@@ -188,6 +188,30 @@ def test_frozen_weights_keep_nothing():
     assert saved_names(layer, "w2") == {"saved0"} | tables
 
 
+@pytest.mark.parametrize("dtype, wide", [("f32", False), ("bf16", False), ("bf16", True)])
+def test_gradients_added_to_buffers(dtype, wide):
+    """Twice the gradient after two calls; in f32 no rounding to bf16 on the way."""
+    layer = gated(dtype=dtype, bias=True)
+    named = arguments_of(layer, "forward", 33)
+    exact = autograd(layer, "forward", named)
+    module = moe_mlir.compile(layer, grad=("x", "w1", "b1", "w2"), accumulate=("w1", "b1"), accumulate_f32=wide)
+    outs = as_list(module["forward"](*named.values()))
+    values = {**named, **dict(zip((o["name"] for o in module["forward"].outputs), outs))}
+    backward = module["backward"]
+    assert backward.manifest["backward"]["accumulated"] == ["w1", "b1"]
+    assert [o["name"] for o in backward.outputs] == ["d_x", "d_w2"]
+    kept = [values[r["name"]] for r in backward.manifest["backward"]["residuals"]]
+    type_ = torch.float32 if wide else named["w1"].dtype
+    buffers = [torch.zeros_like(named[n], dtype=type_) for n in ("w1", "b1")]
+    cotangent = cotangents_of(outs[:1])[0]
+    for _ in range(2):
+        backward(cotangent, *kept, *buffers)
+    for name, buffer in zip(("w1", "b1"), buffers):
+        want = 2 * exact[name]
+        distance = (buffer.double() - want).square().mean().sqrt() / want.square().mean().sqrt()
+        assert distance < {"f32": 1e-6, "bf16": 1e-2}[dtype]
+
+
 def test_without_gradients_forward_alone_is_compiled():
     layer = gated()
     named = arguments_of(layer, "forward", 9)

@@ -2,6 +2,8 @@
 // RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=x | FileCheck %s --check-prefix=FROZEN
 // RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=x,w1,w2 --opt split-weights=w1,w2 | FileCheck %s --check-prefix=SPLIT
 // RUN: moe-compile %s --emit=manifest --opt grad=w1 | FileCheck %s --check-prefix=MANIFEST
+// RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=x,w1,w2 --opt accumulate=w2,w1 --opt accumulate-f32=true | FileCheck %s --check-prefix=INTO
+// RUN: not moe-compile %s --opt grad=w1 --opt accumulate=w2 2>&1 | FileCheck %s --check-prefix=NOTWRT
 // RUN: not moe-compile %s --emit=mlir-stage=differentiated 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: not moe-compile %s --opt grad=w3 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 // RUN: not moe-compile %s --opt grad=ids 2>&1 | FileCheck %s --check-prefix=INTEGERS
@@ -9,6 +11,17 @@
 // NONE:     target 'cpu' has no stage 'differentiated' without gradients; ask for them with grad=
 // UNKNOWN:  wrt names 'w3', which is no argument's moe.name or number
 // INTEGERS: argument 'ids' is 'tensor<?x2xi64>'; gradients are with respect to ranked tensors of floats
+
+// NOTWRT:   accumulate names 'w2', which is no argument's moe.name in wrt
+
+// The products of weights add to f32 buffers.
+// INTO-LABEL:    func.func @backward(
+// INTO-SAME:       %[[D1:[^:]*]]: tensor<4x16x16xf32> {moe.inout, moe.name = "d_w1"}, %[[D2:[^:]*]]: tensor<4x16x8xf32> {moe.inout, moe.name = "d_w2"})
+// INTO-SAME:       -> (tensor<?x16xbf16> {moe.dims = ["T", 16], moe.kind = "gradient", moe.name = "d_x"}, tensor<4x16x16xf32> {moe.inout}, tensor<4x16x8xf32> {moe.inout})
+// INTO-SAME:       moe.backward = {accumulated = ["w1", "w2"], cotangents = ["out"], forward = "forward", gradients = ["x"]}
+// INTO-DAG:        moe.weight_grad {{.*}} accumulate(%[[D1]] : tensor<4x16x16xf32>) : tensor<?x16xbf16>, tensor<?x16xbf16>
+// INTO-DAG:        moe.weight_grad {{.*}} accumulate(%[[D2]] : tensor<4x16x8xf32>) : tensor<?x8xbf16>, tensor<?x16xbf16>
+// INTO-NOT:        moe.weight_grad
 
 // A gated MLP: two products forward, four backward, H kept.
 // CHECK-LABEL:   func.func @forward(

@@ -35,6 +35,14 @@ struct GradientOptions {
       llvm::cl::desc("bytes that forward may keep: products are computed again "
                      "until that holds; negative: no budget"),
       llvm::cl::init(-1)};
+  Options::ListOption<std::string> accumulate{
+      parent, "accumulate",
+      llvm::cl::desc("arguments (moe.name) whose gradients are added to "
+                     "buffers that backward takes")};
+  Options::Option<bool> accumulateF32{
+      parent, "accumulate-f32",
+      llvm::cl::desc("those buffers are f32, whatever the gradient's type"),
+      llvm::cl::init(false)};
   Options::Option<int64_t> tokens{
       parent, "tokens",
       llvm::cl::desc(

@@ -427,10 +427,26 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
         return joints.front().emitError()
                << "split-weights names '" << name
                << "', which is no argument's moe.name or number";
+    for (const std::string &name : accumulate)
+      if (llvm::none_of(joints, [&](func::FuncOp joint) {
+            return hasGradient(joint, name);
+          }))
+        return joints.front().emitError()
+               << "accumulate names '" << name
+               << "', which is no argument's moe.name in wrt";
     for (func::FuncOp joint : joints)
       if (failed(partition(module, joint)))
         return failure();
     return success();
+  }
+
+  static bool hasGradient(func::FuncOp joint, StringRef name) {
+    auto info = joint->getAttrOfType<DictionaryAttr>("moe.joint");
+    auto wrt = info.getAs<DenseI64ArrayAttr>("wrt");
+    return wrt && llvm::any_of(wrt.asArrayRef(), [&](int64_t i) {
+             return i < joint.getNumArguments() &&
+                    argumentName(joint, i) == name;
+           });
   }
 
   LogicalResult partition(ModuleOp module, func::FuncOp function) {
@@ -535,9 +551,65 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     first.setVisibility(function.getVisibility());
     second.setVisibility(function.getVisibility());
     function.erase();
+    SmallVector<func::FuncOp> parts{second};
     if (!later.empty())
-      return splitBackward(second, prefix, wrt.asArrayRef(), later, boundary);
+      splitBackward(second, prefix, wrt.asArrayRef(), later, boundary, parts);
+    for (func::FuncOp part : parts)
+      accumulateGradients(part);
     return success();
+  }
+
+  /// Gradients named in `accumulate` are added to inout arguments.
+  void accumulateGradients(func::FuncOp function) {
+    auto info = function->getAttrOfType<DictionaryAttr>("moe.backward");
+    auto ret = cast<func::ReturnOp>(function.getBody().front().getTerminator());
+    OpBuilder b(ret);
+    SmallVector<Attribute> given, added;
+    for (auto [i, name] :
+         llvm::enumerate(info.getAs<ArrayAttr>("gradients").getValue())) {
+      if (!llvm::is_contained(accumulate, cast<StringAttr>(name).str())) {
+        given.push_back(name);
+        continue;
+      }
+      added.push_back(name);
+      auto type = cast<RankedTensorType>(ret.getOperand(i).getType());
+      if (accumulateF32 && !type.getElementType().isF64())
+        type = type.clone(b.getF32Type());
+      NamedAttrList attributes(function.getResultAttrDict(i));
+      attributes.erase("moe.kind");
+      attributes.set("moe.inout", b.getUnitAttr());
+      unsigned last = function.getNumArguments();
+      (void)function.insertArgument(last, type,
+                                    attributes.getDictionary(&getContext()),
+                                    function.getLoc());
+      ret.setOperand(
+          i, buildSum(b, function.getArgument(last), ret.getOperand(i)));
+      attributes.erase("moe.dims");
+      attributes.erase("moe.name");
+      function.setResultAttrs(i, attributes.getDictionary(&getContext()));
+    }
+    function.setFunctionType(
+        b.getFunctionType(function.getArgumentTypes(), ret.getOperandTypes()));
+    NamedAttrList described(info);
+    described.set("gradients", b.getArrayAttr(given));
+    if (!added.empty())
+      described.set("accumulated", b.getArrayAttr(added));
+    function->setAttr("moe.backward", described.getDictionary(&getContext()));
+  }
+
+  /// buffer + gradient, by the products that the gradient is a sum of.
+  Value buildSum(OpBuilder &b, Value buffer, Value gradient) {
+    auto type = cast<RankedTensorType>(buffer.getType());
+    auto outer = gradient.getDefiningOp<WeightGradOp>();
+    if (outer && outer->hasOneUse())
+      return WeightGradOp::create(
+          b, outer.getLoc(), type, outer.getX(), outer.getDy(),
+          outer.getAssignment(),
+          outer.getBuffer() ? buildSum(b, buffer, outer.getBuffer()) : buffer,
+          outer.getXFrom(), outer.getDyFrom(), outer.getLayout());
+    Location loc = gradient.getLoc();
+    return arith::AddFOp::create(
+        b, loc, buffer, buildCast(b, loc, gradient, type.getElementType()));
   }
 
   /// What a backward function is the backward of.
@@ -664,9 +736,9 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
   }
 
   /// Backward cut once more: gradients of weights may come later.
-  LogicalResult splitBackward(func::FuncOp function, StringRef prefix,
-                              ArrayRef<int64_t> wrt, ArrayRef<int64_t> later,
-                              Boundary &boundary) {
+  void splitBackward(func::FuncOp function, StringRef prefix,
+                     ArrayRef<int64_t> wrt, ArrayRef<int64_t> later,
+                     Boundary &boundary, SmallVectorImpl<func::FuncOp> &parts) {
     Block &block = function.getBody().front();
     Joint joint{&block, {}, {}, {}, {}};
     Extraction input(function, prefix.str() + "backward_input");
@@ -704,9 +776,10 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
         describe(forward, info.getAs<ArrayAttr>("cotangents").getValue(), now));
     second->setAttr("moe.residuals", carried);
     second->setAttr("moe.backward", describe(first.getSymName(), {}, then));
-    for (func::FuncOp half : {first, second})
+    for (func::FuncOp half : {first, second}) {
       half.setVisibility(function.getVisibility());
-    return success();
+      parts.push_back(half);
+    }
   }
 };
 

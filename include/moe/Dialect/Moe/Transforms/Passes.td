@@ -157,6 +157,10 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
     `moe.residuals` lists too: kinds `argument`, by number among those of
     @f_backward_input, and `saved`. @f_backward stays beside them.
 
+    A gradient in `accumulate` is no result: it is added to a `moe.inout`
+    argument of its name, after the other arguments, by the product that makes
+    it where there is one. With `accumulate-f32` such a sum is never narrower.
+
     ```
     func.func @f_joint(%x, %dy) -> (sin(%x), %dy * cos(%x))
     becomes
@@ -175,7 +179,11 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
            "tokens that dynamic sizes are weighed at">,
     ListOption<"splitWeights", "split-weights", "std::string",
                "arguments (moe.name, or number) whose gradients go to "
-               "@f_backward_weight">];
+               "@f_backward_weight">,
+    ListOption<"accumulate", "accumulate", "std::string",
+               "arguments (moe.name) whose gradients are added to buffers">,
+    Option<"accumulateF32", "accumulate-f32", "bool", "false",
+           "those buffers are f32, whatever the gradient's type">];
 }
 
 //===----------------------------------------------------------------------===//
