@@ -132,7 +132,9 @@ class Entry:
         packed = _Packed(call, self._names)
         stream = None
         if packed.cuda:
-            stream = sys.modules["torch"].cuda.current_stream(like.device).cuda_stream
+            # Of the device of the tensors that are on one; the library says if not all are.
+            device = next(a.device for a in call if _arrays.is_torch(a) and a.is_cuda)
+            stream = sys.modules["torch"].cuda.current_stream(device).cuda_stream
         _native.check(self._module._library.moe_invoke(
             self._module._handle, self._encoded, packed.pointers, len(call), stream))
         return outputs[0] if len(outputs) == 1 else outputs

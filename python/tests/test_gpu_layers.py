@@ -173,3 +173,57 @@ def test_errors_name_the_device():
     with pytest.raises(moe_mlir.errors.ArgumentError, match="not aligned to 16 bytes"):
         shifted = torch.empty(500 * 64 + 1, device="cuda")[1:].view(500, 64)
         module["forward"](shifted, *arguments[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_under_autograd(dtype):
+    import moe_mlir.torch
+
+    name = {torch.float32: "f32", torch.bfloat16: "bf16"}[dtype]
+    layer = moe_mlir.layers.GatedMLP(d_model=64, d_expert=32, experts=8, top_k=2, dtype=name, gate_dtype=name)
+    module = moe_mlir.torch.MoE(layer, device=gpu.DEVICE, target=gpu.TARGET)
+    (x, ids, gates, _, _), cotangent = make(*SMALL, dtype)
+    x.requires_grad_()
+    out = module(x, ids, gates)
+    out.backward(cotangent)
+    exact = [a.detach().double().requires_grad_() for a in (x, module.w1, module.w2)]
+    wanted = reference(exact[0], ids, gates.double(), exact[1], exact[2], 8)
+    wanted.backward(cotangent.double())
+    close(out.detach(), wanted.detach(), dtype, "out")
+    for actual, want, what in zip((x, module.w1, module.w2), exact, ("x", "w1", "w2"), strict=True):
+        close(actual.grad, want.grad, dtype, what)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_rows_do_not_meet(dtype):
+    """Inf and NaN of one expert's rows and weights reach no other expert's, forward or backward."""
+    kind, tokens, k, experts, d, n = "random", 700, 1, 8, 64, 32
+    arguments, cotangent = make(kind, tokens, k, experts, d, n, dtype)
+    module = compiled(k, experts, d, n, dtype)
+    out, gradients = backward_of(module, arguments, cotangent)
+    x, ids, gates, w1, w2 = (a.clone() for a in arguments)
+    bad = (ids == 3).flatten()
+    x[bad] = float("nan")
+    x[bad.nonzero()[::2].flatten()] = float("inf")
+    w1[3], w2[3] = float("inf"), float("nan")
+    out_bad, gradients_bad = backward_of(module, (x, ids, gates, w1, w2), cotangent)
+    assert torch.equal(out[~bad], out_bad[~bad])
+    for what, rows in (("d_x", ~bad), ("d_gates", ~bad)):
+        assert torch.equal(gradients[what][rows], gradients_bad[what][rows]), what
+    others = [e for e in range(experts) if e != 3]
+    for what in ("d_w1", "d_w2"):
+        assert torch.equal(gradients[what][others], gradients_bad[what][others]), what
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_token_alone(dtype):
+    """A token's result has the same bits alone and among others."""
+    arguments, _ = make("distinct", 4096, 2, 8, 64, 32, dtype)
+    module = compiled(2, 8, 64, 32, dtype)
+    x, ids, gates, w1, w2 = arguments
+    all_rows = gpu.call(module["forward"], *arguments)[0]
+    for tokens in (1, 2, 7, 64, 129):
+        for first in (0, 1000, 4096 - tokens):
+            part = slice(first, first + tokens)
+            some = gpu.call(module["forward"], x[part], ids[part], gates[part], w1, w2)[0]
+            assert torch.equal(some, all_rows[part]), (tokens, first)
