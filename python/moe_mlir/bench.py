@@ -10,7 +10,8 @@ elementwise math and the sum over K under ``torch.compile``. It is given the
 sorted order of the slots; ours sorts them in each call. Variants run in turn,
 in bursts with idle gaps, on unit-scale random data, in one process, which also
 measures the rates that the roofline is made of: dense bf16 matrix product and
-device copy. Writes bench.json and bench.png, and prints a table.
+device copy. Writes bench.json and bench.png, and prints a table. A configuration whose
+results are not torch's to rounding is an error, not a time.
 """
 
 from __future__ import annotations
@@ -226,13 +227,18 @@ def run(T: int, d: int, n: int, E: int, K: int, rounds: int, routing: str) -> di
     ours, peer = Ours(T, d, n, E, K, tensors), Torch(tensors, E)
 
     def error(a: Any, b: Any) -> float:
-        return float((a.float() - b.float()).norm() / b.float().norm())
+        a, b = a.detach().float(), b.detach().float()
+        return float((a - b).norm() / b.norm())
 
     ours.forward()
     ours.backward()
     expected = [peer.forward(), *peer.backward()]
     actual = [ours.out, *ours.gradients.values()]
     errors = {name: error(a, b) for name, a, b in zip(("out", "d_x", "d_gates", "d_w1", "d_w2"), actual, expected)}
+    wrong = {name: e for name, e in errors.items() if not e < 0.02}
+    if wrong:
+        raise RuntimeError(f"wrong results at T, d, n, E, K = {T, d, n, E, K}: relative to torch's, "
+                           + ", ".join(f"{name} is off by {e:.3g}" for name, e in wrong.items()))
     del expected
     a, b = normal(8192, 8192), normal(8192, 8192)
     big = torch.empty(1 << 29, dtype=torch.bfloat16, device="cuda").normal_()
@@ -333,12 +339,17 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.cuda.get_device_name()
     given.out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    begin = time.monotonic()
+    begin, failed = time.monotonic(), False
     for configuration in configurations:
         if time.monotonic() - begin > given.seconds:
             print(f"not run, out of time: {configuration}", file=sys.stderr)
             continue
-        results.append(run(*configuration, rounds=given.rounds, routing=given.routing))
+        try:
+            results.append(run(*configuration, rounds=given.rounds, routing=given.routing))
+        except RuntimeError as error:
+            print(error, file=sys.stderr, flush=True)
+            failed = True
+            continue
         print(table(results[-1:]).split("\n", 2)[2], flush=True)
         document = {"device": device, "torch": torch.__version__, "burst": BURST, "idle gap s": GAP_SECONDS,
                     "results": results}
@@ -346,8 +357,9 @@ def main(arguments: list[str] | None = None) -> int:
         gc.collect()
     print(f"\n{device}; bursts of {BURST} after {GAP_SECONDS} s idle, {given.rounds} rounds in turn, medians")
     print(table(results))
-    plot(results, given.out / "bench.png", device)
-    return 0
+    if results:
+        plot(results, given.out / "bench.png", device)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import threading
 
 import gpu
+import layer_list
 import moe_mlir
 import pytest
 import torch
@@ -225,5 +226,55 @@ def test_a_token_alone(dtype):
     for tokens in (1, 2, 7, 64, 129):
         for first in (0, 1000, 4096 - tokens):
             part = slice(first, first + tokens)
-            some = gpu.call(module["forward"], x[part], ids[part], gates[part], w1, w2)[0]
+            # Copies: rows of a slice need not begin at a multiple of 16 bytes.
+            mine = [a[part].clone() for a in (x, ids, gates)]
+            some = gpu.call(module["forward"], *mine, w1, w2)[0]
             assert torch.equal(some, all_rows[part]), (tokens, first)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("name", list(layer_list.make_layers("f32")))
+@pytest.mark.parametrize("tokens", [0, 1, 37, 300])
+def test_every_layer_as_on_the_cpu(name, dtype, tokens):
+    """Forward and backward of each entry point: no further from f64 than the CPU's are, but for a rounding."""
+    layer = layer_list.make_layers(dtype)[name]
+    exact_layer = layer_list.make_layers("f64")[name]
+    modules = [
+        moe_mlir.compile(layer.text, target=gpu.TARGET, grad="all"),
+        moe_mlir.compile(layer.text, grad="all"),
+        moe_mlir.compile(exact_layer.text, grad="all"),
+    ]
+    for entry in layer.entries:
+        arguments = layer_list.arguments_of(layer, entry, tokens)
+        results = []
+        for module, device in zip(modules, (gpu.DEVICE, "cpu", "cpu")):
+            wanted = module[entry if entry == "forward" else f"{entry}_forward"].inputs
+            given = [a.to(device, getattr(torch, spec["dtype"])) for a, spec in zip(arguments, wanted, strict=True)]
+            results.append([o.cpu() for o in run_both(module, entry, given)])
+        for index, (ours, cpu, exact) in enumerate(zip(*results, strict=True)):
+            what = (entry, index)
+            assert ours.shape == exact.shape and ours.dtype == cpu.dtype, what
+            if not ours.dtype.is_floating_point:
+                assert torch.equal(ours, exact.to(ours.dtype)), what
+                continue
+            error, allowed = (ours.double() - exact).norm(), (cpu.double() - exact).norm()
+            assert error <= 1.1 * allowed + torch.finfo(ours.dtype).eps * exact.norm() + 1e-30, what
+
+
+def run_both(module, entry, arguments):
+    """Results that forward shows, then all gradients, for cotangents that depend on nothing but shapes."""
+    forward = module[entry if entry == "forward" else f"{entry}_forward"]
+    outs = [torch.empty(s, dtype=getattr(torch, d), device=arguments[0].device) for d, s in forward.results(*arguments)]
+    forward(*arguments, out=outs)
+    shown = [o for o, spec in zip(outs, forward.outputs) if spec.get("kind", "result") == "result"]
+    backward = module["backward" if entry == "forward" else f"{entry}_backward"]
+    named = dict(zip((a["name"] for a in forward.inputs), arguments))
+    named.update(zip((o["name"] for o in forward.outputs), outs))
+    for o, spec in zip(outs, forward.outputs):
+        if spec.get("kind", "result") == "result":
+            wave = torch.arange(o.numel(), dtype=torch.float64).mul(0.7).sin().view(o.shape)
+            named[f"d_{spec['name']}"] = wave.to(o.dtype).to(o.device)
+    given = [named[a["name"]] for a in backward.inputs]
+    gradients = [torch.empty(s, dtype=getattr(torch, d), device=given[0].device) for d, s in backward.results(*given)]
+    backward(*given, out=gradients)
+    return shown + gradients

@@ -8,15 +8,11 @@
 #include "GPUEmitter.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// Ids that a thread reads at once.
-constexpr int64_t kTogether = 4;
 
 namespace {
 class Sort {
@@ -31,7 +27,6 @@ public:
 
 private:
   Value loadChunk(Value first);
-  Values idsAt(Value chunkIds, Value i);
   Value countInChunk(Value chunkIds, Value wanted);
   void place(Value chunkIds, Value first, Value wanted, Value next);
   Value scanClasses(function_ref<Value(Value)> countOf,
@@ -78,27 +73,14 @@ Value Sort::loadChunk(Value first) {
   return chunkIds;
 }
 
-/// Ids i, ..., i + kTogether - 1 of the chunk: a thread's load of 16 bytes.
-Values Sort::idsAt(Value chunkIds, Value i) {
-  Value four = vector::LoadOp::create(b, b.vectorOf(b.getI32Type(), kTogether),
-                                      chunkIds, ValueRange{i});
-  Values ids;
-  for (int64_t at = 0; at < kTogether; ++at)
-    ids.push_back(vector::ExtractOp::create(b, four, at));
-  return ids;
-}
-
 /// How many of the chunk are of a class (i32).
 Value Sort::countInChunk(Value chunkIds, Value wanted) {
   Value zero = b.integer(b.getI32Type(), 0), one = b.integer(b.getI32Type(), 1);
   Value narrow = i32(wanted);
-  return b.carry(b.index(0), b.index(chunk), kTogether, zero,
+  return b.carry(b.index(0), b.index(chunk), 1, zero,
                  [&](Value i, ValueRange sum) {
-                   Value count = sum[0];
-                   for (Value id : idsAt(chunkIds, i))
-                     count =
-                         b.add(count, b.select(b.equal(id, narrow), one, zero));
-                   return Values{count};
+                   Value mine = b.equal(b.load(chunkIds, i), narrow);
+                   return Values{b.add(sum[0], b.select(mine, one, zero))};
                  })[0];
 }
 
@@ -107,21 +89,14 @@ Value Sort::countInChunk(Value chunkIds, Value wanted) {
 void Sort::place(Value chunkIds, Value first, Value wanted, Value next) {
   Value narrow = i32(wanted);
   Value sentinel = b.equal(wanted, b.index(experts));
-  b.carry(b.index(0), b.index(chunk), kTogether, next,
-          [&](Value i, ValueRange rows) {
-            Value row = rows[0];
-            int64_t at = 0;
-            for (Value id : idsAt(chunkIds, i)) {
-              Value mine = b.equal(id, narrow);
-              b.when(mine, [&] {
-                b.storeIndex(b.select(sentinel, b.sub(b.index(-1), row), row),
-                             position, b.add(first, b.add(i, at)));
-              });
-              row = b.select(mine, b.add(row, 1), row);
-              ++at;
-            }
-            return Values{row};
-          });
+  b.carry(b.index(0), b.index(chunk), 1, next, [&](Value i, ValueRange row) {
+    Value mine = b.equal(b.load(chunkIds, i), narrow);
+    b.when(mine, [&] {
+      b.storeIndex(b.select(sentinel, b.sub(b.index(-1), row[0]), row[0]),
+                   position, b.add(first, i));
+    });
+    return Values{b.select(mine, b.add(row[0], 1), row[0])};
+  });
 }
 
 /// One block: `put(class, first row, end)` from the classes' counts.
