@@ -18,7 +18,7 @@ SOURCES = $(shell find cmake include lib test tools unittests -name '*.cpp' -o -
 PYTEST = $(RUN_PYTHON) -m pytest python/tests -q -rs --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lit unit pytest wheel docs format check-format fuzz bench gpu-test clean
+.PHONY: help setup build demo test lit unit pytest wheel docs format check-format fuzz bench gpu-bench gpu-test clean
 
 help: ## list these commands
 	@echo 'moe-mlir: a compiler for sparse Mixture-of-Experts layers'
@@ -71,6 +71,9 @@ fuzz: build ## new random programs against the oracle, for MINUTES=5; SEED= repe
 
 bench: build ## benchmarks against torch, two threads each; ARGS='--out FILE.json'
 	$(RUN_PYTHON) -m benchmarks $(ARGS)
+
+gpu-bench: build ## layers against torch on an NVIDIA GPU; ARGS='40960,768,256,128,8 --routing zipf'
+	$(RUN_PYTHON) -m moe_mlir.bench $(ARGS)
 
 gpu-test: build ## the tests that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)
