@@ -68,20 +68,6 @@ bool fuzz::differsSomewhere(const NDArray &a, const NDArray &b) {
   return false;
 }
 
-/// Root mean square of what `f` gives for the elements that `exact` specifies.
-template <typename F> static double rootMeanSquare(const NDArray &exact, F f) {
-  double sum = 0;
-  int64_t count = 0;
-  for (int64_t n = 0; n < exact.size(); ++n) {
-    if (!std::isfinite(exact.f(n)))
-      continue;
-    double value = f(n);
-    sum += value * value;
-    ++count;
-  }
-  return count ? std::sqrt(sum / count) : 0;
-}
-
 static double unitRoundoff(DType dtype) {
   switch (dtype) {
   case DType::BF16:
@@ -95,37 +81,54 @@ static double unitRoundoff(DType dtype) {
   }
 }
 
-std::string fuzz::compareRounded(ArrayRef<NDArray> exact,
-                                 ArrayRef<NDArray> rounded,
-                                 ArrayRef<NDArray> actual) {
+std::string RoundingErrors::add(ArrayRef<NDArray> exact,
+                                ArrayRef<NDArray> rounded,
+                                ArrayRef<NDArray> actual) {
   if (exact.size() != actual.size())
     return llvm::formatv("{0} results, should be {1}", actual.size(),
                          exact.size());
+  results.resize(exact.size());
   for (size_t i = 0; i < exact.size(); ++i) {
     const NDArray &want = exact[i], &got = actual[i], &unfused = rounded[i];
-    if (!want.isFloat() || want.dtype() == DType::F64) {
-      if (std::string message = compareArrays(want, got); !message.empty())
-        return llvm::formatv("result {0}: {1}", i, message);
-      continue;
-    }
-    if (std::string message = compareTypes(want, got); !message.empty())
+    bool isExact = !want.isFloat() || want.dtype() == DType::F64;
+    if (std::string message =
+            isExact ? compareArrays(want, got) : compareTypes(want, got);
+        !message.empty())
       return llvm::formatv("result {0}: {1}", i, message);
-    auto errorOf = [&](const NDArray &array) {
-      return rootMeanSquare(want,
-                            [&](int64_t n) { return array.f(n) - want.f(n); });
-    };
+    if (isExact)
+      continue;
+    Sums &sums = results[i];
+    sums.dtype = want.dtype();
+    for (int64_t n = 0; n < want.size(); ++n) {
+      if (!std::isfinite(want.f(n)))
+        continue;
+      auto square = [](double x) { return x * x; };
+      sums.error += square(got.f(n) - want.f(n));
+      sums.unfused += square(unfused.f(n) - want.f(n));
+      sums.exact += square(want.f(n));
+      ++sums.count;
+    }
+  }
+  return "";
+}
+
+std::string RoundingErrors::verdict() const {
+  for (auto [i, sums] : llvm::enumerate(results)) {
+    if (sums.count == 0)
+      continue;
+    double error = std::sqrt(sums.error / sums.count);
+    double unfused = std::sqrt(sums.unfused / sums.count);
     double rounding =
-        unitRoundoff(want.dtype()) *
-        rootMeanSquare(want, [&](int64_t n) { return want.f(n); });
+        unitRoundoff(sums.dtype) * std::sqrt(sums.exact / sums.count);
     // The oracle accumulates in f64 what a program accumulates in f32.
-    if (want.dtype() == DType::F32)
+    if (sums.dtype == DType::F32)
       rounding = 64 * rounding + 1e-12;
-    double error = errorOf(got), allowed = 1.1 * errorOf(unfused) + rounding;
-    if (!(error <= allowed))
-      return llvm::formatv(
-          "result {0}: the error is {1:e3}, run op by op it is "
-          "{2:e3} and one rounding is {3:e3}",
-          i, error, errorOf(unfused), rounding);
+    // False for NaN, which is no error of rounding.
+    if (error <= 1.1 * unfused + rounding)
+      continue;
+    return llvm::formatv("result {0}: the error is {1:e3}, run op by op it is "
+                         "{2:e3} and one rounding is {3:e3}",
+                         i, error, unfused, rounding);
   }
   return "";
 }

@@ -262,15 +262,16 @@ void Generator::addAssignment() {
   int64_t numExperts = rng.pick({1, 2, 3, 4, 4, 6});
   int64_t k = 1 + rng.below(std::min<int64_t>(numExperts, 3));
   int64_t form = rng.below(100);
-  if (form < 12) {
-    // Tokens per expert.
+  if (form < 16) {
+    // Tokens per expert, at times each with room for so many.
+    while (tokens > 0 && tokens % numExperts != 0)
+      --numExperts;
     auto counts = RankedTensorType::get(
         {numExperts}, b.getIntegerType(rng.percent(50) ? 32 : 64));
     Value n = argument(counts, 1);
     IntegerAttr capacity;
     Value size;
-    if (tokens != ShapedType::kDynamic && tokens > 0 &&
-        tokens % numExperts == 0 && rng.percent(60))
+    if (tokens != ShapedType::kDynamic && tokens > 0 && rng.percent(75))
       capacity = b.getI64IntegerAttr(tokens / numExperts);
     if (tokens == ShapedType::kDynamic) {
       Value zero = arith::ConstantIndexOp::create(b, loc, 0);
@@ -285,7 +286,7 @@ void Generator::addAssignment() {
     return;
   }
   auto type = AssignmentType::get(b.getContext(), tokens, k, numExperts);
-  if (form < 22) {
+  if (form < 26) {
     auto slots = RankedTensorType::get({count(k)}, b.getI32Type());
     auto bounds = RankedTensorType::get({numExperts}, b.getI32Type());
     Value order = argument(slots, k), position = argument(slots, k);
@@ -557,17 +558,24 @@ void Generator::addMatmul() {
   Item in = rows(RowOrder::Token, -1);
   int64_t out = width();
   Value w = argument(RankedTensorType::get({in.width(), out}, element), 1);
+  // linalg accumulates in the type of its result.
   auto type = rowsType(RowOrder::Token, -1, out);
+  FloatType accumulator = getComputeType(element);
   SmallVector<Value> sizes;
   if (tokens == ShapedType::kDynamic)
     sizes.push_back(tensor::DimOp::create(b, loc, in.value, 0));
-  Value empty = tensor::EmptyOp::create(b, loc, type, sizes);
-  Value zero = arith::ConstantOp::create(b, loc, b.getFloatAttr(element, 0.0));
+  Value empty =
+      tensor::EmptyOp::create(b, loc, type.getShape(), accumulator, sizes);
+  Value zero =
+      arith::ConstantOp::create(b, loc, b.getFloatAttr(accumulator, 0.0));
   Value filled = linalg::FillOp::create(b, loc, zero, empty).getResult(0);
-  add({linalg::MatmulOp::create(b, loc, TypeRange(type),
-                                ValueRange{in.value, w}, ValueRange(filled))
-           .getResult(0),
-       Kind::Rows, RowOrder::Token, -1});
+  Value product =
+      linalg::MatmulOp::create(b, loc, TypeRange(filled.getType()),
+                               ValueRange{in.value, w}, ValueRange(filled))
+          .getResult(0);
+  if (accumulator != element)
+    product = arith::TruncFOp::create(b, loc, type, product);
+  add({product, Kind::Rows, RowOrder::Token, -1});
 }
 
 /// Some columns of rows.
@@ -603,7 +611,7 @@ OwningOpRef<ModuleOp> Generator::generate() {
                               : FloatType(b.getF16Type());
   gateElement = rng.percent(50) ? element : FloatType(getComputeType(element));
   if (rng.percent(40))
-    tokens = rng.pick({1, 2, 3, 4, 6, 7, 0});
+    tokens = rng.percent(4) ? 0 : rng.pick({1, 2, 3, 4, 6, 7});
   for (int i = 0; i < 3; ++i)
     widths.push_back(rng.percent(3) ? 130
                                     : rng.pick({1, 2, 3, 4, 5, 7, 8, 2, 4}));
