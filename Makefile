@@ -68,6 +68,7 @@ check-format: setup ## fail on sources that `make format` would change
 fuzz: build ## new random programs against the oracle, for MINUTES=5; SEED= repeats
 	$(BUILD)/bin/moe-fuzz --seed=$(or $(SEED),$$(date +%s)000) --minutes=$(or $(MINUTES),5) \
 	  --jobs=$$(nproc) --failures=$(BUILD)/fuzz
+	MOE_FUZZ_EXAMPLES=$$((20 * $(or $(MINUTES),5))) $(PYTEST) -k random_layers
 
 bench: build ## benchmarks against torch, two threads each; ARGS='--out FILE.json'
 	$(RUN_PYTHON) -m benchmarks $(ARGS)

@@ -120,9 +120,11 @@ std::string RoundingErrors::verdict() const {
     double unfused = std::sqrt(sums.unfused / sums.count);
     double rounding =
         unitRoundoff(sums.dtype) * std::sqrt(sums.exact / sums.count);
-    // The oracle accumulates in f64 what a program accumulates in f32.
+    // The oracle accumulates in f64 what a program accumulates in f32, which
+    // also shows where terms of unit scale cancel.
     if (sums.dtype == DType::F32)
-      rounding = 64 * rounding + 1e-12;
+      rounding *= 64;
+    rounding += 1e-12;
     // False for NaN, which is no error of rounding.
     if (error <= 1.1 * unfused + rounding)
       continue;

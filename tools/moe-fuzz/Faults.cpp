@@ -69,12 +69,117 @@ static bool dropFactor(Operation *root) {
   });
 }
 
+/// The same in kernels of one kind.
+template <typename Op> static bool dropFactorIn(Operation *root) {
+  return breakFirst<Op>(root, [](Op op) { return dropFactor(op); });
+}
+
 static bool dropBias(Operation *root) {
   return breakFirst<GroupedMatmulOp>(root, [](GroupedMatmulOp op) {
     return breakFirst<arith::AddFOp>(op, [](arith::AddFOp add) {
       add.replaceAllUsesWith(add.getLhs());
       return true;
     });
+  });
+}
+
+/// Rows in slot order are read as grouped, or the other way round.
+static bool misreadRows(Operation *root) {
+  return breakFirst<GroupedMatmulOp>(root, [](GroupedMatmulOp op) {
+    SmallVector<Attribute> orders(op.getLhsOrders().getValue());
+    RowOrder order = op.lhsOrder(0);
+    if (order == RowOrder::Token)
+      return false;
+    orders[0] = RowOrderAttr::get(op.getContext(), order == RowOrder::Slot
+                                                       ? RowOrder::Grouped
+                                                       : RowOrder::Slot);
+    op.setLhsOrdersAttr(ArrayAttr::get(op.getContext(), orders));
+    return true;
+  });
+}
+
+/// Two arguments of a region change places.
+template <typename Op> static bool swapArguments(Operation *root) {
+  return breakFirst<Op>(root, [](Op op) {
+    Block &body = op.getBody().front();
+    if (body.getNumArguments() < 2)
+      return false;
+    Value first = body.getArgument(0), last = body.getArguments().back();
+    if (first.use_empty() && last.use_empty())
+      return false;
+    first.replaceUsesWithIf(last, [](OpOperand &) { return true; });
+    return true;
+  });
+}
+
+static bool dropProduct(Operation *root) {
+  return breakFirst<GroupedMatmulOp>(root, [](GroupedMatmulOp op) {
+    if (op.getLhs().size() < 2)
+      return false;
+    op.setLhsOrdersAttr(ArrayAttr::get(op.getContext(), op.getLhsOrders()[0]));
+    op.setRhsLayoutsAttr(
+        ArrayAttr::get(op.getContext(), op.getRhsLayouts()[0]));
+    op.getLhsMutable().erase(1);
+    op.getRhsMutable().erase(1);
+    return true;
+  });
+}
+
+static bool dropAddends(Operation *root) {
+  return breakFirst<CombineRowsOp>(root, [](CombineRowsOp op) {
+    if (op.getAddends().empty())
+      return false;
+    op.getAddendsMutable().clear();
+    return true;
+  });
+}
+
+/// A segment of a row sum in place of all.
+static bool breakPartials(Operation *root) {
+  return breakFirst<GroupedMatmulOp>(root, [](GroupedMatmulOp op) {
+    for (unsigned i = 0; i < op.getOutPorts().size(); ++i)
+      if (op.outPort(i).getKind() == PortKind::Partials) {
+        auto yield = cast<YieldOp>(op.getBody().front().getTerminator());
+        yield->setOperand(op.firstYield(i), op.getBody().getArgument(0));
+        return true;
+      }
+    return false;
+  });
+}
+
+static bool overwrite(Operation *root) {
+  bool broken = breakFirst<GroupedOuterOp>(root, [](GroupedOuterOp op) {
+    bool accumulates = op.getAccumulate();
+    op.setAccumulate(false);
+    return accumulates;
+  });
+  return broken || breakFirst<ReduceExpertsOp>(root, [](ReduceExpertsOp op) {
+           bool accumulates = op.getAccumulate();
+           op.setAccumulate(false);
+           return accumulates;
+         });
+}
+
+/// One result of a kernel is given for another.
+static bool confuseResults(Operation *root) {
+  return root
+      ->walk([](Operation *op) {
+        if (isa_and_present<MoeDialect>(op->getDialect()))
+          for (unsigned i = 1; i < op->getNumResults(); ++i)
+            if (op->getResult(0).getType() == op->getResult(i).getType() &&
+                !op->getResult(i).use_empty() && !isa<SortSlotsOp>(op)) {
+              op->getResult(i).replaceAllUsesWith(op->getResult(0));
+              return WalkResult::interrupt();
+            }
+        return WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+static bool dropCopy(Operation *root) {
+  return breakFirst<linalg::CopyOp>(root, [](linalg::CopyOp op) {
+    op.erase();
+    return true;
   });
 }
 
@@ -182,21 +287,23 @@ static bool skipIteration(Operation *root) {
   });
 }
 
-/// A task has the number of its neighbour.
-static bool shiftTask(Operation *root) {
-  return breakFirst<func::FuncOp>(root, [](func::FuncOp op) {
-    (void)op;
-    return false;
+/// In a function of tasks an offset is left out.
+static bool dropOffset(Operation *root) {
+  return breakFirst<arith::AddIOp>(root, [](arith::AddIOp op) {
+    op.replaceAllUsesWith(op.getLhs());
+    return true;
   });
 }
 
 static bool subtract(Operation *root) {
-  return breakFirst<arith::AddFOp>(root, [](arith::AddFOp op) {
-    OpBuilder b(op);
-    op.replaceAllUsesWith(
-        arith::SubFOp::create(b, op.getLoc(), op.getLhs(), op.getRhs())
-            .getResult());
-    return true;
+  return breakFirst<linalg::GenericOp>(root, [](linalg::GenericOp generic) {
+    return breakFirst<arith::AddFOp>(generic, [](arith::AddFOp op) {
+      OpBuilder b(op);
+      op.replaceAllUsesWith(
+          arith::SubFOp::create(b, op.getLoc(), op.getLhs(), op.getRhs())
+              .getResult());
+      return true;
+    });
   });
 }
 
@@ -212,16 +319,35 @@ ArrayRef<Fault> fuzz::allFaults() {
        swapResiduals},
       {"moe-expand-assignment", "begin and end change places", swapTables},
       {"moe-form-kernels", "a matrix product loses its bias", dropBias},
+      {"moe-fuse-elementwise", "a factor is lost", dropFactor},
+      {"moe-fuse-row-moves", "slot rows are read as grouped ones", misreadRows},
+      {"moe-fuse-row-scales", "a kernel loses its scale",
+       dropFactorIn<MapRowsOp>},
+      {"moe-fuse-single-choice", "a combine loses its gates",
+       dropFactorIn<CombineRowsOp>},
+      {"moe-fuse-epilogues", "an operand takes the accumulator's place",
+       swapArguments<GroupedMatmulOp>},
+      {"moe-fuse-products", "the second product is lost", dropProduct},
+      {"moe-fuse-rowwise", "an operand takes another's place",
+       swapArguments<MapRowsOp>},
+      {"moe-fuse-prologues", "an operand takes another's place",
+       swapArguments<CombineRowsOp>},
+      {"moe-fuse-addends", "what is added is lost", dropAddends},
+      {"moe-fuse-row-sums", "another number is summed", breakPartials},
+      {"moe-fuse-accumulation", "the buffer is overwritten", overwrite},
+      {"moe-simplify-kernels", "one result is given for another",
+       confuseResults},
+      {"convert-elementwise-to-linalg", "a sum is a difference", subtract},
       {"moe-to-destination-style", "two results change places", swapOutputs},
       {"one-shot-bufferize", "two buffers become one", shareBuffers},
+      {"moe-expand-copies", "a copy is lost", dropCopy},
       {"moe-plan-workspace", "two temporaries overlap", overlapViews},
       {"convert-moe-to-scf", "a reduction leaves out its first step",
        skipIteration},
+      {"moe-outline-tasks", "an offset is left out", dropOffset},
       {"moe-approximate-math", "a coefficient is wrong in its third digit",
        changeConstant},
   };
-  (void)shiftTask;
-  (void)subtract;
   return faults;
 }
 

@@ -59,6 +59,7 @@ private:
   int64_t width();
 
   // Operands.
+  ArrayAttr dimsOf(RankedTensorType type, int64_t k);
   Value argument(RankedTensorType type, int64_t k);
   Value add(Item item) {
     items.push_back(item);
@@ -126,15 +127,19 @@ RankedTensorType Generator::scalarsType(RowOrder order, int a, Type of) {
 
 int64_t Generator::width() { return rng.pickFrom(widths); }
 
-/// `k`: its dynamic dimension is k*T.
-Value Generator::argument(RankedTensorType type, int64_t k) {
+/// The dynamic dimension is k*T.
+ArrayAttr Generator::dimsOf(RankedTensorType type, int64_t k) {
   SmallVector<Attribute> sizes;
   for (int64_t size : type.getShape())
     if (size != ShapedType::kDynamic)
       sizes.push_back(b.getI64IntegerAttr(size));
     else
       sizes.push_back(b.getStringAttr(k == 1 ? "T" : (Twine(k) + "*T").str()));
-  dims.push_back(b.getArrayAttr(sizes));
+  return b.getArrayAttr(sizes);
+}
+
+Value Generator::argument(RankedTensorType type, int64_t k) {
+  dims.push_back(dimsOf(type, k));
   return body->addArgument(type, loc);
 }
 
@@ -555,26 +560,24 @@ void Generator::addElementwise(Item first) {
 
 /// A dense linear layer on token rows.
 void Generator::addMatmul() {
+  // linalg accumulates in the type of its result, and so do its gradients.
+  if (element.getWidth() < 32)
+    return;
   Item in = rows(RowOrder::Token, -1);
   int64_t out = width();
   Value w = argument(RankedTensorType::get({in.width(), out}, element), 1);
-  // linalg accumulates in the type of its result.
   auto type = rowsType(RowOrder::Token, -1, out);
-  FloatType accumulator = getComputeType(element);
   SmallVector<Value> sizes;
   if (tokens == ShapedType::kDynamic)
     sizes.push_back(tensor::DimOp::create(b, loc, in.value, 0));
   Value empty =
-      tensor::EmptyOp::create(b, loc, type.getShape(), accumulator, sizes);
-  Value zero =
-      arith::ConstantOp::create(b, loc, b.getFloatAttr(accumulator, 0.0));
+      tensor::EmptyOp::create(b, loc, type.getShape(), element, sizes);
+  Value zero = arith::ConstantOp::create(b, loc, b.getFloatAttr(element, 0.0));
   Value filled = linalg::FillOp::create(b, loc, zero, empty).getResult(0);
   Value product =
       linalg::MatmulOp::create(b, loc, TypeRange(filled.getType()),
                                ValueRange{in.value, w}, ValueRange(filled))
           .getResult(0);
-  if (accumulator != element)
-    product = arith::TruncFOp::create(b, loc, type, product);
   add({product, Kind::Rows, RowOrder::Token, -1});
 }
 
@@ -659,6 +662,18 @@ OwningOpRef<ModuleOp> Generator::generate() {
   func::ReturnOp::create(b, loc, results);
   function.setFunctionType(b.getFunctionType(body->getArgumentTypes(),
                                              ValueRange(results).getTypes()));
+  for (unsigned i = 0; i < results.size(); ++i) {
+    Value value = results[i];
+    auto item = llvm::find_if(
+        items, [&](const Item &item) { return item.value == value; });
+    bool perSlot =
+        item != items.end() && item->order != RowOrder::Token &&
+        !(item->kind == Kind::Scalars && item->order == RowOrder::Slot);
+    if (!isa<UnpackAssignmentOp>(value.getDefiningOp()))
+      function.setResultAttr(i, "moe.dims",
+                             dimsOf(cast<RankedTensorType>(value.getType()),
+                                    perSlot ? kOf(item->assignment) : 1));
+  }
   for (auto [i, sizes] : llvm::enumerate(dims)) {
     function.setArgAttr(i, "moe.dims", sizes);
     function.setArgAttr(i, "moe.name", b.getStringAttr("a" + Twine(i)));

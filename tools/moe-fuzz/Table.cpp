@@ -89,9 +89,33 @@ static constexpr llvm::StringLiteral level1Passes[] = {
 static constexpr llvm::StringLiteral level2Passes[] = {
     "canonicalize",
     "cse",
+    "moe-fuse-elementwise",
+    "moe-fuse-row-moves",
+    "moe-fuse-row-scales",
+    "moe-fuse-single-choice",
+    "moe-fuse-epilogues",
+    "moe-fuse-products",
+    "moe-fuse-rowwise",
+    "moe-fuse-prologues",
+    "moe-fuse-addends",
+    "moe-fuse-row-sums",
+    "moe-fuse-accumulation",
+    "moe-simplify-kernels",
     "moe-to-destination-style",
     "one-shot-bufferize",
     "moe-plan-workspace",
+    "convert-moe-to-scf"};
+
+// What only fusion makes.
+FEATURES(fusedMatmul, "in=scalar slot", "in=rows grouped", "in=rows slot",
+         "out=partials grouped")
+FEATURES(fusedMap, "out=scalar slot", "out=scalar grouped")
+FEATURES(fusedCombine, "in=expert", "addends")
+static const Group fused[] = {{"moe.grouped_matmul", fusedMatmul},
+                              {"moe.map_rows", fusedMap},
+                              {"moe.combine_rows", fusedCombine}};
+static constexpr llvm::StringLiteral bufferPasses[] = {
+    "moe-to-destination-style", "one-shot-bufferize", "moe-plan-workspace",
     "convert-moe-to-scf"};
 
 static std::string cellOf(StringRef pass, StringRef op, StringRef feature) {
@@ -110,6 +134,10 @@ static void forEachCell(llvm::function_ref<void(std::string)> use) {
   for (const Group &group : level2)
     for (StringRef feature : group.features)
       for (StringRef pass : level2Passes)
+        use(cellOf(pass, group.op, feature));
+  for (const Group &group : fused)
+    for (StringRef feature : group.features)
+      for (StringRef pass : bufferPasses)
         use(cellOf(pass, group.op, feature));
 }
 

@@ -13,6 +13,7 @@
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Support/FileUtilities.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
@@ -176,9 +177,14 @@ static int checkFaults(MLIRContext *context) {
       any = true;
       all &= findPlanted(context, fault);
     }
-  if (!any)
+  if (!any) {
+    SmallVector<StringRef> known;
+    for (const Fault &fault : allFaults())
+      known.push_back(fault.pass);
     llvm::WithColor::error(llvm::errs(), "moe-fuzz")
-        << "no miscompile is known for '" << plant << "'\n";
+        << "no miscompile is known for '" << plant << "'; they are "
+        << llvm::join(known, ", ") << "\n";
+  }
   return all && any ? 0 : 1;
 }
 
