@@ -18,6 +18,8 @@ constexpr int64_t kRows = 384;
 /// Rows for which weights are used as they come, and those that share one
 /// reading of them.
 constexpr int64_t kFewRows = 8, kStreamRows = 4;
+/// Rows that a region's operands are fetched ahead by.
+constexpr int64_t kRowsAhead = 8;
 /// Bytes of a packed panel: half of a common second-level cache.
 constexpr int64_t kPanelBytes = 256 * 1024;
 
@@ -52,6 +54,7 @@ private:
   void pack(Value sub, const Slice &slice, Value panelRow);
   Value weightRow(const Pair &pair, Value sub, Value v, int64_t lane);
   void epilogue(Value sub);
+  void fetchAhead(Value i, Value firstColumn);
   void foldSums(Value sub);
 
   /// Accumulator vector v of panel `sub`: region value and column block.
@@ -387,11 +390,39 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
       });
 }
 
+/// Row operands of the region, for the row some rows after i: of each row only
+/// the panel's columns are read, too few for the CPU to see where it goes on.
+void Matmul::fetchAhead(Value i, Value firstColumn) {
+  Row row;
+  for (auto [index, in] : llvm::enumerate(op.getIns())) {
+    PortAttr port = region.inPort(index);
+    if (!port.hasColumns() || port.getKind() == PortKind::Expert)
+      continue;
+    if (!row.expert) {
+      Value ahead = b.minimum(b.add(i, kRowsAhead), b.sub(count, b.index(1)));
+      row = b.groupedRow(tables, b.add(firstRow, ahead), expert);
+    }
+    auto type = cast<MemRefType>(in.getType());
+    int64_t line = 64 * 8 / type.getElementTypeBitWidth();
+    int64_t blocks = port.getCount(), each = panelColumns();
+    bool apart = port.getLayout() != ColumnLayout::Interleave;
+    for (int64_t block = 0; block < (apart ? blocks : 1); ++block)
+      for (int64_t at = 0; at < (apart ? each : each * blocks); at += line)
+        memref::PrefetchOp::create(
+            b, in,
+            ValueRange{b.rowIndex(port, row),
+                       b.add(b.mul(firstColumn, apart ? 1 : blocks),
+                             block * region.width + at)},
+            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+  }
+}
+
 /// The rowwise region on the panel's columns of every row.
 void Matmul::epilogue(Value sub) {
   Value firstColumn = b.mul(sub, panelColumns());
   b.loop(b.index(0), count, 1, [&](Value i) {
     Row row = b.groupedRow(tables, b.add(firstRow, i), expert);
+    fetchAhead(i, firstColumn);
     Values once = region.rowValues(row);
     b.columns(firstColumn, panelColumns(), region.width,
               [&](Value column, int64_t present) {
