@@ -209,9 +209,12 @@ SmallVector<Value> findCut(const Joint &joint, const Weights &weights,
       continue;
     }
     for (Value result : op.getResults()) {
-      // Among cuts of equal bytes, that of the fewest values.
+      // Among cuts of equal bytes, that of the fewest values, and of rows
+      // before they are moved: no kernel has to move them to be kept.
       int64_t bytes = weights.bytes(result);
-      add(result, bytes == MinimumCut::kInfinite ? bytes : bytes * 1024 + 1);
+      add(result, bytes == MinimumCut::kInfinite
+                      ? bytes
+                      : bytes * 1024 + 1 + isa<GroupOp, ScatterOp>(op));
       if (once(&op)) {
         graph.addEdge(source, entry[result], MinimumCut::kInfinite);
         continue;
