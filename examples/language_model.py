@@ -618,7 +618,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     times["model, a step"] = {name: 1e3 * run.seconds / max(len(run.losses), 1) for name, run in zip(both, runs)}
     kept = [kept_for_backward(m, c) for m in both.values()]
 
-    console.print("\nThe stages of the experts; layer.ir(stage, grad=...) gives all lines:")
+    console.print("\nThe stages of the experts on the way to the CPU; layer.ir(stage, grad=...) gives them:")
     show_stages(console, c.layer)
     table = Table(title="\nMoE language model", title_justify="left")
     for column, justify in (("", "left"), ("PyTorch loop", "right"), ("compiled", "right"), ("", "left")):
