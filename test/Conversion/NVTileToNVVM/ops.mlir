@@ -1,0 +1,103 @@
+// What each op that the kernels by hand do not show becomes.
+// RUN: moe-opt %s --convert-nvtile-to-nvvm --verify-roundtrip | FileCheck %s
+
+!ring = !nvtile.ring<4 x [128, 256]>
+!acc = !nvtile.fragment<64x256>
+!part = !nvtile.fragment<64x32>
+!half = !nvtile.fragment<64x32, bf16>
+!row = !nvtile.fragment<64x1>
+!column = !nvtile.fragment<1x32>
+
+gpu.module @m {
+  // A position's stage and phase; a stage that was never filled is free.
+  // CHECK-LABEL: llvm.func @barriers
+  // CHECK: nvvm.mbarrier.init
+  // CHECK: nvvm.barrier0
+  // CHECK: nvvm.shfl.sync {{ ?}}idx
+  // CHECK: nvvm.setmaxregister decrease 40
+  // CHECK: arith.remui %{{.*}}, %c4_i32
+  // CHECK: arith.xori
+  // CHECK: nvvm.mbarrier.try_wait.parity
+  // CHECK: nvvm.elect.sync
+  // CHECK: nvvm.mbarrier.arrive.expect_tx
+  // CHECK: nvvm.cp.async.bulk.tensor.shared.cluster.global {{.*}} box[
+  // CHECK: nvvm.setmaxregister increase 232
+  // CHECK: nvvm.mbarrier.try_wait.parity
+  // CHECK: nvvm.mbarrier.arrive %
+  gpu.func @barriers(%map: !nvtile.tensor_map<bf16>, %p: i32) kernel {
+    %ring = nvtile.make_ring fills 1 releases 8 : !ring
+    nvtile.specialize produce 40 {
+      nvtile.acquire %ring[%p] : !ring
+      nvtile.elect {
+        nvtile.expect %ring[%p] 16384 bytes : !ring
+        nvtile.load %map[%p, %p] to %ring[%p] tile 0 row 0 : !nvtile.tensor_map<bf16>, !ring
+      }
+    } consume 232 {
+    ^bb0(%w: i32):
+      nvtile.await %ring[%p] : !ring
+      nvtile.release %ring[%p] : !ring
+    }
+    gpu.return
+  }
+
+  // A group of copies is signalled `lag` positions later, when it has landed.
+  // CHECK-LABEL: llvm.func @gathered
+  // CHECK: arith.minsi
+  // CHECK: llvm.load {{.*}} -> i32
+  // CHECK: arith.divui
+  // CHECK-COUNT-8: nvvm.cp.async.shared.global
+  // CHECK: nvvm.cp.async.commit.group
+  // CHECK: nvvm.cp.async.wait.group 1
+  // CHECK: nvvm.fence.proxy
+  // CHECK: arith.cmpi sge
+  // CHECK: nvvm.mbarrier.arrive
+  // CHECK: nvvm.cp.async.wait.group 0
+  gpu.func @gathered(%x: memref<?x128xbf16>, %order: memref<?xi32>, %p: i32) kernel {
+    %ring = nvtile.make_ring fills 129 releases 8 : !ring
+    %ids = nvtile.row_ids %order[%p to %p] divide 2 : memref<?xi32> -> vector<8xi32>
+    nvtile.gather %x[%ids, %p] to %ring[%p] tile 0 : memref<?x128xbf16>, vector<8xi32>, !ring
+    nvtile.commit %ring[%p] lag 1 : !ring
+    nvtile.drain %ring[%p] lag 1 : !ring
+    gpu.return
+  }
+
+  // 8 + 8 + 2 + 8 values a thread; each row of four threads is summed by shuffles.
+  // CHECK-LABEL: llvm.func @fragments
+  // CHECK: nvvm.ldmatrix
+  // CHECK: nvvm.ldmatrix
+  // CHECK: nvvm.bar.warp.sync
+  // CHECK: llvm.load {{.*}} -> vector<2xf32>
+  // CHECK: llvm.load {{.*}} -> f32
+  // CHECK: arith.mulf {{.*}} fastmath<contract>
+  // CHECK: llvm.call_intrinsic "llvm.nvvm.ex2.approx.ftz.f32"
+  // CHECK: nvvm.rcp.approx.ftz.f
+  // CHECK: nvvm.convert.f32x2.to.bf16x2
+  // CHECK-COUNT-4: nvvm.shfl.sync
+  // CHECK: llvm.store {{.*}} : f32, !llvm.ptr<1>
+  // CHECK: llvm.store {{.*}} : vector<2xf32>, !llvm.ptr<1>
+  gpu.func @fragments(%bias: memref<8x64xf32>, %gates: memref<?xf32>, %o: memref<?x64xf32>,
+                      %s: memref<?x1xf32>, %p: i32) kernel {
+    %c0 = arith.constant 0 : i32
+    %c1 = arith.constant 1 : i32
+    %c64 = arith.constant 64 : i32
+    %ring = nvtile.make_ring fills 1 releases 8 : !ring
+    %zero = nvtile.zero : !acc
+    %a = nvtile.columns %zero from 32 : !acc -> !part
+    %h = nvtile.read %ring[%p] tile 1 row 128 column 32 warpgroup %c0 : !ring -> !half
+    %b = nvtile.load_fragment %bias[%c1, %c0] end %p limit %c64 : memref<8x64xf32> -> !column
+    %g = nvtile.load_fragment %gates[%p, %c0] end %p limit %c1 : memref<?xf32> -> !row
+    %r:2 = nvtile.map(%a, %h, %b, %g : !part, !half, !column, !row) -> !part, !half {
+    ^bb0(%w: f32, %x: f32, %y: f32, %z: f32):
+      %0 = arith.mulf %x, %z : f32
+      %1 = math.exp %0 : f32
+      %2 = arith.divf %y, %1 : f32
+      %3 = arith.addf %w, %2 : f32
+      nvtile.yield %3, %2 : f32, f32
+    }
+    %sum = nvtile.row_sum %r#0 limit %c64 : !part -> !row
+    nvtile.store_fragment %sum to %s[%p, %c0] end %p limit %c1 : !row, memref<?x1xf32>
+    %j = nvtile.join %r#0, %r#0 : !part -> !nvtile.fragment<64x64>
+    nvtile.store_fragment %j to %o[%p, %c0] end %p limit %c64 : !nvtile.fragment<64x64>, memref<?x64xf32>
+    gpu.return
+  }
+}
