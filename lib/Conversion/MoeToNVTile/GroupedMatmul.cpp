@@ -339,7 +339,7 @@ void Matmul::produce() {
                                    item.getFirst(), column, item.getExpert());
                               return {b.add(carried[0], 1)};
                             })[0];
-               return {position};
+               return {loadStaged(position, item.getFirst(), column)};
              });
     });
 
@@ -379,7 +379,7 @@ void Matmul::produce() {
                               return {b.add(inner[0], 1)};
                             })[0];
         }
-        Values yielded = {position};
+        Values yielded = {loadStaged(position, carried[1], column)};
         llvm::append_range(yielded, next);
         return yielded;
       })[0];

@@ -145,6 +145,14 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<1
 // CHECK-NEXT: nvtile.elect
 
 // CHECK-LABEL: gpu.func @dup_grouped_matmul_0(
+// The producer brings H after a tile's products, both column blocks of 64
+// columns of 128 rows in one stage.
+// CHECK: nvtile.gather
+// CHECK-COUNT-4: nvtile.expect %{{.*}} 32768 bytes
+// CHECK: nvtile.load %{{.*}} tile 1 row 0 :
+// CHECK: nvtile.load %{{.*}} tile 1 row 128 :
+// CHECK: nvtile.commit
+// CHECK: nvtile.drain
 // One gate a row, asked for before the products.
 // CHECK: nvtile.load_fragment {{.*}} divide 1 : memref<?xf32>, memref<?xi32> -> <64x1>
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 mn warpgroup
