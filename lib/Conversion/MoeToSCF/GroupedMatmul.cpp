@@ -107,9 +107,11 @@ Matmul::Matmul(GroupedMatmulOp op, KernelEmitter &b)
   }
   // Segments of row sums are whole in a task, row sums need all columns.
   panels = llvm::divideCeil(region.width, panelColumns());
-  span = wholeRows      ? panels
-         : sums.empty() ? 1
-                        : std::min(panels, kRowSumSegment / panelColumns());
+  // Sums over no columns are written too: they are zeros.
+  if (wholeRows)
+    panels = std::max<int64_t>(panels, 1);
+  int64_t segment = std::min(panels, kRowSumSegment / panelColumns());
+  span = wholeRows ? panels : sums.empty() ? 1 : std::max<int64_t>(segment, 1);
   rows = kRows / tile.rows * tile.rows;
   capacity = kPanelBytes /
              (tile.columns() * kind.panelElement().getIntOrFloatBitWidth() / 8);
@@ -153,6 +155,8 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
           b.store(b.constant(kind.compute, 0.0), total, i);
       }
     });
+  if (!region.width)
+    return foldSums(part);
   if (span == 1) {
     accumulate(part);
     epilogue(part);
@@ -475,8 +479,9 @@ void Matmul::foldSums(Value sub) {
         b.storeVector(b.zeros(kind.compute), lanes[index], i, zero, kLanes);
         if (port.getKind() == PortKind::Partials) {
           Type element = cast<MemRefType>(out.getType()).getElementType();
-          b.store(b.narrow(folded, element), out,
-                  {b.rowIndex(port, row), b.div(sub, each)});
+          if (region.width)
+            b.store(b.narrow(folded, element), out,
+                    {b.rowIndex(port, row), b.div(sub, each)});
           continue;
         }
         // Kept after each segment; the last store is the whole sum.
