@@ -322,6 +322,14 @@ Error PackedCall::prepare(const EntrySpec &entry,
   if (Error error = checkOverlap(entry, regions))
     return error;
 
+  // Frameworks give empty tensors the address 0. No kernel reads their
+  // elements, but the copy engine faults on a tensor that lies at 0, read or
+  // not: on a GPU they lie where some other tensor of the call does.
+  if (gpu && !regions.empty())
+    for (unsigned offset : offsets)
+      if (words[offset] == 0)
+        words[offset] = words[offset + 1] = regions.front().begin;
+
   pointers.clear();
   for (unsigned offset : offsets)
     pointers.push_back(&words[offset]);

@@ -60,6 +60,27 @@ protected:
 };
 } // namespace
 
+TEST_F(CallTest, KeepsEmptyTensorsAwayFromZeroOnGPUs) {
+  Tensor *tensors[] = {&x, &ids, &acc, &y, &workspace};
+  for (Tensor *tensor : {&x, &ids, &y}) {
+    tensor->shape[0] = 0;
+    tensor->tensor.data = nullptr;
+  }
+  for (bool gpu : {false, true}) {
+    for (Tensor *tensor : tensors)
+      tensor->tensor.device = {gpu ? kDLCUDA : kDLCPU, 0};
+    PackedCall packed(gpu);
+    Error error = packed.prepare(manifest.entries["f"], args);
+    ASSERT_FALSE(bool(error)) << toString(std::move(error));
+    for (int empty : {0, 1, 3}) {
+      auto *words = static_cast<int64_t *>(packed.data()[empty]);
+      EXPECT_EQ(words[1], gpu ? reinterpret_cast<intptr_t>(acc.tensor.data) : 0)
+          << "argument " << empty;
+      EXPECT_EQ(words[3], 0);
+    }
+  }
+}
+
 TEST_F(CallTest, PacksDescriptors) {
   PackedCall packed;
   Error error = packed.prepare(manifest.entries["f"], args);
