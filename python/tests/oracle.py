@@ -11,6 +11,7 @@ import tempfile
 
 import numpy as np
 import torch
+from moe_mlir._native import find_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MOE_BUILD_DIR", ROOT / "build"))
@@ -42,9 +43,15 @@ def from_numpy(array):
     return torch.from_numpy(array)
 
 
+def program(tool):
+    """The program just built; where nothing was built, the one of the installed wheel."""
+    built = BUILD / "bin" / tool
+    return built if built.exists() else find_program(tool)
+
+
 def run_tool(tool, *arguments, stdin=None):
     done = subprocess.run(
-        [BUILD / "bin" / tool, *map(str, arguments)],
+        [program(tool), *map(str, arguments)],
         capture_output=True,
         text=True,
         input=stdin,
