@@ -195,8 +195,7 @@ def Moe_ConfigAttr : AttrDef<Moe_Dialect, "Config"> {
   let mnemonic = "config";
   let summary = "numbers that a kernel is compiled with";
   let description = [{
-    Chosen by `moe-select-config` and consumed by the conversions; overridable
-    on any level-2 op: `{moe.config = #moe.config<{rows = 6, columns = 64}>}`.
+    Taken by the conversions in place of their own choice, on any level-2 op: `{moe.config = #moe.config<{rows = 6, columns = 64}>}`.
   }];
   let parameters = (ins "::mlir::DictionaryAttr":$values);
   let assemblyFormat = "`<` $values `>`";
