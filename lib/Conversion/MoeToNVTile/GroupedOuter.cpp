@@ -8,20 +8,16 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::nvtile;
 
-static MemRefType memrefOf(Value value) {
-  return cast<MemRefType>(value.getType());
-}
-
 std::string mlir::moe::whyNotNVTile(GroupedOuterOp op) {
   std::string text;
   llvm::raw_string_ostream os(text);
   Type element = memrefOf(op.getX()).getElementType();
   Type result = memrefOf(op.getOuts()[0]).getElementType();
-  if (!element.isBF16() && !element.isF16())
+  if (!isHalf(element))
     os << "its operands are " << element << ", not bf16 or f16";
   else if (memrefOf(op.getDy()).getElementType() != element)
     os << "its operands differ in type";
-  else if (!result.isBF16() && !result.isF16() && !result.isF32())
+  else if (!isHalf(result) && !result.isF32())
     os << "its result is " << result;
   else
     for (Value rows : {op.getX(), op.getDy()})
@@ -130,7 +126,7 @@ void Outer::build() {
         };
         if (!gathers)
           return b.elect([&] { all(); });
-        DrainOp::create(b, ring, all(), 1);
+        DrainOp::create(b, ring, all(), kGatherLag);
       },
       [&](Value warpgroup) { consume(warpgroup); });
   kernel.finish();
@@ -191,7 +187,7 @@ Value Outer::produceTile(const Item &item, Value start) {
       orders.push_back(side.order);
   auto idsAt = [&](RowOrder order, Value row) -> Value {
     return RowIdsOp::create(b, idsType, rowTable, row, item.end,
-                            order == RowOrder::Token ? tables.k : 1);
+                            tables.divideOf(order));
   };
   Values inits = {start};
   for (int64_t ahead : {0, 1})
@@ -232,7 +228,7 @@ Value Outer::produceTile(const Item &item, Value start) {
                 carried[1 + (llvm::find(orders, side.order) - orders.begin())],
                 side.tile ? item.n : item.m, b.sub(item.size, k), ring,
                 position, side.tile);
-        CommitOp::create(b, ring, position, 1);
+        CommitOp::create(b, ring, position, kGatherLag);
         return next;
       });
   return end[0];

@@ -20,6 +20,14 @@ using nvtile::FragmentType;
 /// Columns of an accumulator, and of what the epilogue works on at a time.
 constexpr int64_t kTileColumns = 256, kChunk = 64;
 
+/// A gathered stage is signalled so many positions late.
+constexpr int64_t kGatherLag = 1;
+
+inline MemRefType memrefOf(Value value) {
+  return cast<MemRefType>(value.getType());
+}
+inline bool isHalf(Type type) { return type.isBF16() || type.isF16(); }
+
 /// A builder of i32 arithmetic and loops.
 struct KernelCode : ImplicitLocOpBuilder {
   using ImplicitLocOpBuilder::ImplicitLocOpBuilder;
@@ -68,6 +76,10 @@ struct Tables {
   /// See nvtile.work_item.
   Value work;
   int64_t experts, k;
+  /// What an id of `order` is divided by to be a row of this order.
+  int64_t divideOf(RowOrder rows) const {
+    return rows == RowOrder::Token ? k : 1;
+  }
 };
 
 /// One kernel: a gpu.module with a gpu.func, and its launch.
