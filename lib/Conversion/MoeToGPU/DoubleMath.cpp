@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 
 #include <limits>
@@ -26,6 +27,7 @@ public:
   Value log(Value x);
   Value log1p(Value x);
   Value tanh(Value x);
+  Value erf(Value x);
 
   Value number(double value) { return splat(getF64FloatAttr(value)); }
   Value add(Value a, Value b) { return arith::AddFOp::create(*this, a, b); }
@@ -161,6 +163,37 @@ Value Doubles::tanh(Value x) {
   return intrinsic("llvm.copysign", {result, x});
 }
 
+/// 2 x exp(-x^2) / sqrt(pi) times the sum of (2 x^2)^n / (2n + 1)!!, whose
+/// terms are all positive; from the last one that counts to the first.
+Value Doubles::erf(Value x) {
+  // 1 to the last bit beyond.
+  Value magnitude = intrinsic("llvm.fabs", x);
+  Value far = compare(arith::CmpFPredicate::OGT, magnitude, number(6));
+  Value a = select(far, number(6), magnitude);
+  Value square = mul(a, a), twice = add(square, square);
+  // exp of a large number turns its rounding into an error of the result.
+  Value lost = fma(a, a, sub(number(0), square));
+  Value decay = exp(sub(number(0), square));
+  decay = sub(decay, mul(decay, lost));
+  constexpr int64_t kTerms = 150;
+  Value first = arith::ConstantIndexOp::create(*this, 0);
+  Value end = arith::ConstantIndexOp::create(*this, kTerms);
+  Value step = arith::ConstantIndexOp::create(*this, 1);
+  Value odd = number(2 * kTerms + 1), one = number(1);
+  auto loop = scf::ForOp::create(
+      *this, first, end, step, ValueRange{one, odd},
+      [&](OpBuilder &, Location, Value, ValueRange carried) {
+        Value sum = fma(carried[0], div(twice, carried[1]), one);
+        scf::YieldOp::create(*this,
+                             ValueRange{sum, sub(carried[1], number(2))});
+      });
+  constexpr double kTwoOverRootPi = 1.1283791670955125739;
+  Value result =
+      mul(mul(mul(a, number(kTwoOverRootPi)), decay), loop.getResult(0));
+  result = select(far, one, result);
+  return intrinsic("llvm.copysign", {result, x});
+}
+
 bool mlir::moe::expandDoubleMath(Operation *op) {
   if (op->getNumResults() != 1 ||
       !getElementTypeOrSelf(op->getResult(0).getType()).isF64())
@@ -183,6 +216,8 @@ bool mlir::moe::expandDoubleMath(Operation *op) {
     result = b.log1p(x);
   else if (isa<math::TanhOp>(op))
     result = b.tanh(x);
+  else if (isa<math::ErfOp>(op))
+    result = b.erf(x);
   else if (isa<math::RsqrtOp>(op))
     result = b.div(b.number(1), b.intrinsic("llvm.sqrt", x));
   else

@@ -60,7 +60,7 @@ def MoeKernelMath : Pass<"moe-kernel-math", "::mlir::gpu::GPUModuleOp"> {
   let summary = "math ops that a GPU has instructions for, to LLVM's intrinsics";
   let description = [{
     `math.fma`, `sqrt`, `absf`, `copysign` and the roundings to integers become
-    LLVM's intrinsics, and exponentials, logarithms and tanh in f64 become
+    LLVM's intrinsics, and exponentials, logarithms, tanh and erf in f64 become
     arithmetic. After `moe-approximate-math` no other is left in f32; one that is
     left would be a call of NVIDIA's device library, which is not on every
     machine, and is refused.
@@ -73,7 +73,8 @@ def MoeKernelMath : Pass<"moe-kernel-math", "::mlir::gpu::GPUModuleOp"> {
     %y = llvm.call_intrinsic "llvm.fma"(%a, %b, %c) : (f32, f32, f32) -> f32
     ```
   }];
-  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect",
+                           "::mlir::scf::SCFDialect"];
 }
 
 def ConvertGPULaunchToRuntime
