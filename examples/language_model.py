@@ -86,13 +86,13 @@ class Config:
     def place(self) -> torch.device:
         """Where the model is."""
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+            return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
                                 else "cpu")
         return torch.device(self.device)
 
     def compiled(self) -> moe_mlir.torch.Operator:
-        """The experts of one block, compiled for that place."""
-        return moe_mlir.torch.Operator(self.layer, target="sm_90a" if self.place.type == "cuda" else "cpu")
+        """The experts of one block, compiled for where they are called."""
+        return moe_mlir.torch.Operator(self.layer)
 
     @property
     def layer(self) -> moe_mlir.layers.GatedMLP:

@@ -50,7 +50,9 @@ typedef enum moe_status {
 /* Set struct_size to sizeof(moe_options); later versions append members. */
 typedef struct moe_options {
   size_t struct_size;
-  /* "cpu" or a GPU architecture: "sm_90a". A null pointer means "cpu". */
+  /* "cpu" (also where it is null), a GPU architecture ("sm_80", "sm_90a"), or
+   * "cuda" for that of the current CUDA device, "cuda:1" for that of another.
+   */
   const char *target;
   /* "key=value" pairs separated by spaces, as for `moe-compile --opt`; may be
    * null. */

@@ -61,11 +61,6 @@ moe_status moe_compile(const char *text, size_t size, const moe_options *opts,
   CompileOptions options;
   if (!readOptions(opts, options))
     return MOE_INVALID_ARGUMENT;
-  if (options.target != "cpu" && options.target != "sm_90a") {
-    lastError =
-        "target '" + options.target + "' is not built; 'cpu' and 'sm_90a' are";
-    return MOE_UNSUPPORTED;
-  }
   Expected<std::shared_ptr<Module>> module =
       compile(StringRef(text, size), options);
   if (!module)

@@ -10,6 +10,7 @@
 #include "moe/Registration/Registration.h"
 #include "moe/Runtime/Container.h"
 #include "moe/Runtime/Cuda.h"
+#include "moe/Runtime/GPUTarget.h"
 #include "moe/Runtime/Manifest.h"
 #include "moe/Runtime/Ptxas.h"
 #include "moe/Runtime/Version.h"
@@ -58,8 +59,8 @@ struct DriverOptions {
   std::string cpu = "host";
   std::string features;
   unsigned optLevel = 2;
-  /// For a GPU: the assembler, empty if the driver has to do it.
-  std::string ptxas;
+  /// For a GPU: the assembler; none if the driver has to do it.
+  std::optional<moe::Ptxas> ptxas;
   std::string pipeline;
 };
 
@@ -100,6 +101,8 @@ public:
 
 private:
   LogicalResult readOptions();
+  LogicalResult choosePtxas(const moe::GPUTarget &gpu,
+                            const std::string &named);
   LogicalResult checkStages();
   OwningOpRef<ModuleOp> parse();
   LogicalResult buildPipeline(PassManager &pm);
@@ -128,13 +131,16 @@ private:
 } // namespace
 
 LogicalResult Driver::readOptions() {
-  bool gpu = invocation.target == "sm_90a";
-  if (!gpu && invocation.target != "cpu")
-    return error("target '" + invocation.target +
-                 "' is not built; 'cpu' and 'sm_90a' are");
+  llvm::Expected<std::string> target =
+      moe::resolveTarget(invocation.target, invocation.options);
+  if (!target)
+    return error(target.takeError());
+  invocation.target = *target;
+  const moe::GPUTarget *gpu = moe::findGPUTarget(invocation.target);
   // Host code of a GPU module only packs arguments: any CPU will do.
   if (gpu)
     options.cpu = "x86-64";
+  std::string ptxas;
   SmallVector<std::string> rest;
   for (const std::string &word : invocation.options) {
     auto [key, value] = StringRef(word).split('=');
@@ -148,21 +154,41 @@ LogicalResult Driver::readOptions() {
       if (value.getAsInteger(10, options.optLevel) || options.optLevel > 3)
         return error("opt-level is '" + value + "', expected 0, 1, 2 or 3");
     } else if (gpu && key == "ptxas") {
-      options.ptxas = value.str();
+      ptxas = value.str();
     } else {
       rest.push_back(word);
     }
   }
   options.pipeline = llvm::join(rest, " ");
-  if (gpu && options.ptxas.empty())
-    if (std::optional<moe::Ptxas> found =
-            moe::findPtxas(moe::cudaDriverVersion() / 1000))
-      options.ptxas = found->path;
+  if (gpu && failed(choosePtxas(*gpu, ptxas)))
+    return failure();
   llvm::Expected<moe::CPUMachine> created =
       moe::CPUMachine::create(options.cpu, options.features, options.optLevel);
   if (!created)
     return error(created.takeError());
   machine = std::move(*created);
+  return success();
+}
+
+LogicalResult Driver::choosePtxas(const moe::GPUTarget &gpu,
+                                  const std::string &named) {
+  if (named == "none")
+    return success();
+  options.ptxas = named.empty()
+                      ? moe::findPtxas(moe::cudaDriverVersion() / 1000)
+                      : moe::askPtxas(named);
+  if (!options.ptxas)
+    return named.empty() ? success()
+                         : error("ptxas is '" + named +
+                                 "', which does not answer as NVIDIA's "
+                                 "assembler; give its path, or none");
+  if (options.ptxas->cuda() < gpu.cuda)
+    return error("'" + options.ptxas->path + "' is of CUDA " +
+                 moe::cudaVersionText(options.ptxas->cuda()) +
+                 " and does not know '" + gpu.name + "'; install CUDA " +
+                 moe::cudaVersionText(gpu.cuda) +
+                 " or later (pip install nvidia-cuda-nvcc), or leave PTX for "
+                 "the driver with ptxas=none");
   return success();
 }
 
@@ -216,7 +242,7 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
     moe::MoeToNVVMOptions gpuOptions;
     std::string text =
         options.pipeline + " arch=" + invocation.target +
-        " ptxas=" + (options.ptxas.empty() ? "none" : options.ptxas);
+        " ptxas=" + (options.ptxas ? options.ptxas->path : "none");
     if (failed(gpuOptions.parseFromString(text, llvm::errs())))
       return error("the options of moe-to-nvvm cannot be read: '" +
                    options.pipeline + "'");
@@ -307,8 +333,8 @@ LogicalResult Driver::emit(ModuleOp module) {
   container.cpu = machine.cpu;
   container.features = machine.features;
   container.compiler = moe::versionString();
-  if (std::optional<moe::Ptxas> ptxas = moe::askPtxas(options.ptxas))
-    container.cuda = ptxas->major * 1000 + ptxas->minor * 10;
+  if (options.ptxas)
+    container.cuda = options.ptxas->cuda();
   container.manifest = manifestText;
   container.object = StringRef(object.data(), object.size());
   container.write(os);

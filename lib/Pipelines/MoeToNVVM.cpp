@@ -7,6 +7,7 @@
 #include "moe/Conversion/NVTileToNVVM/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
+#include "moe/Runtime/GPUTarget.h"
 #include "moe/Target/Passes.h"
 
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
@@ -79,7 +80,10 @@ void ::moe::buildMoeToNVVMPipeline(OpPassManager &pm,
   buildDevicePipeline(pm.nest<gpu::GPUModuleOp>());
   GpuNVVMAttachTargetOptions target;
   target.chip = options.arch;
-  target.features = "+ptx86";
+  // The lowest that has the architecture: any driver that has it too will do.
+  const GPUTarget *gpu = findGPUTarget(options.arch);
+  assert(gpu && "callers look it up");
+  target.features = "+ptx" + std::to_string(gpu->ptx);
   target.optLevel = 3;
   pm.addPass(createGpuNVVMAttachTarget(target));
   atStage("nvvm", pm);
@@ -112,10 +116,22 @@ void ::moe::buildMoeToNVVMPipeline(OpPassManager &pm,
 }
 
 void ::moe::registerMoeToNVVMPipeline() {
-  PassPipelineRegistration<MoeToNVVMOptions>(
+  // PassPipelineRegistration has no way to refuse an option's value.
+  registerPassPipeline(
       "moe-to-nvvm",
       "Level 1 on tensors to host code with CUDA binaries in it, for a GPU",
-      [](OpPassManager &pm, const MoeToNVVMOptions &options) {
+      [](OpPassManager &pm, StringRef text,
+         function_ref<LogicalResult(const Twine &)> refuse) -> LogicalResult {
+        MoeToNVVMOptions options;
+        if (failed(options.parseFromString(text)))
+          return failure();
+        if (!findGPUTarget(options.arch))
+          return refuse("arch is '" + options.arch + "', expected one of " +
+                        gpuTargetNames());
         buildMoeToNVVMPipeline(pm, options, [](StringRef, OpPassManager &) {});
+        return success();
+      },
+      [](function_ref<void(const detail::PassOptions &)> handle) {
+        handle(MoeToNVVMOptions());
       });
 }

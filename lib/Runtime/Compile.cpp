@@ -3,6 +3,7 @@
 #include "moe/Runtime/Compile.h"
 #include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/DiskCache.h"
+#include "moe/Runtime/GPUTarget.h"
 #include "moe/Runtime/Ptxas.h"
 #include "moe/Runtime/Symbols.h"
 #include "moe/Runtime/Version.h"
@@ -69,18 +70,21 @@ std::string cacheKey(StringRef input, const CompileOptions &options,
   return hash.add("input").add(input).text();
 }
 
-/// Adds the ptxas to use, unless one is named; gives what identifies it. The
-/// search runs programs, so once for each driver is enough.
+/// Adds the ptxas to use, unless one is named; gives what identifies it and
+/// what it assembles. The search runs programs, so once for each driver is
+/// enough.
 std::string chooseAssembler(CompileOptions &options) {
+  std::string text =
+      "PTX " + std::to_string(findGPUTarget(options.target)->ptx) + " by ";
   for (StringRef option : options.options)
     if (option.consume_front("ptxas="))
-      return identityOf(option.str());
+      return text + identityOf(option.str());
   int driverMajor = cudaDriverVersion() / 1000;
   static const auto &found = *new std::optional<Ptxas>(findPtxas(driverMajor));
   if (!found)
-    return "the driver's, CUDA " + std::to_string(driverMajor);
+    return text + "the driver's, CUDA " + std::to_string(driverMajor);
   options.options.push_back("ptxas=" + found->path);
-  return identityOf(found->path);
+  return text + identityOf(found->path);
 }
 
 double lockTimeout() {
@@ -182,12 +186,16 @@ std::shared_ptr<Module> loadCached(const DiskCache &cache, StringRef key) {
 
 Expected<std::shared_ptr<Module>> moe::compile(StringRef input,
                                                const CompileOptions &given) {
+  CompileOptions options = given;
+  Expected<std::string> target = resolveTarget(given.target, options.options);
+  if (!target)
+    return target.takeError();
+  options.target = *target;
   Expected<std::string> compiler = findCompiler();
   if (!compiler)
     return compiler.takeError();
-  CompileOptions options = given;
   std::string assembler;
-  if (isGPUTarget(options.target))
+  if (options.target != "cpu")
     assembler = chooseAssembler(options);
   std::string key = cacheKey(input, options, *compiler, assembler);
 

@@ -67,29 +67,43 @@ struct Driver {
 /// Why there is no driver; "" if there is one.
 struct OpenedDriver {
   Driver driver;
+  void *library = nullptr;
   std::string problem;
 };
+
+/// The oldest that loads kernels without a context of their own.
+constexpr int kOldestDriver = 12000;
 
 OpenedDriver openDriver() {
   OpenedDriver opened;
   const char *name = getenv("MOE_LIBCUDA");
   if (!name)
     name = "libcuda.so.1";
-  void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (!library) {
+  opened.library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  if (!opened.library) {
     opened.problem = "no NVIDIA driver here (" + std::string(dlerror()) + ")";
     return opened;
   }
   Driver &d = opened.driver;
   auto look = [&](auto &function, const char *symbol) {
-    void *address = dlsym(library, symbol);
+    void *address = dlsym(opened.library, symbol);
     function = reinterpret_cast<std::decay_t<decltype(function)>>(address);
     if (!address && opened.problem.empty())
-      opened.problem = "the NVIDIA driver has no " + std::string(symbol) +
-                       "; it is older than CUDA 12.0, install a newer one";
+      opened.problem = "the NVIDIA driver has no " + std::string(symbol);
   };
-  look(d.init, "cuInit");
   look(d.driverGetVersion, "cuDriverGetVersion");
+  if (!d.driverGetVersion || d.driverGetVersion(&d.version)) {
+    opened.problem = "the NVIDIA driver does not say its version";
+    return opened;
+  }
+  if (d.version < kOldestDriver) {
+    opened.problem = "the NVIDIA driver supports CUDA " +
+                     cudaVersionText(d.version) + ", and " +
+                     cudaVersionText(kOldestDriver) +
+                     " is the oldest that will do: install a newer driver";
+    return opened;
+  }
+  look(d.init, "cuInit");
   look(d.getErrorName, "cuGetErrorName");
   look(d.getErrorString, "cuGetErrorString");
   look(d.deviceGet, "cuDeviceGet");
@@ -105,11 +119,6 @@ OpenedDriver openDriver() {
   look(d.kernelSetAttribute, "cuKernelSetAttribute");
   look(d.launchKernel, "cuLaunchKernel");
   look(d.tensorMapEncodeTiled, "cuTensorMapEncodeTiled");
-  if (!opened.problem.empty())
-    return opened;
-  if (CUresult status = d.driverGetVersion(&d.version))
-    opened.problem =
-        "the NVIDIA driver does not say its version: " + d.text(status);
   return opened;
 }
 
@@ -117,14 +126,54 @@ const OpenedDriver &driver() {
   static const auto &opened = *new OpenedDriver(openDriver());
   return opened;
 }
-
-std::string versionText(int version) {
-  return std::to_string(version / 1000) + "." +
-         std::to_string(version % 1000 / 10);
-}
 } // namespace
 
 int moe::cudaDriverVersion() { return driver().driver.version; }
+
+/// The driver, started.
+static Expected<const Driver *> startDriver() {
+  const OpenedDriver &opened = driver();
+  if (!opened.problem.empty())
+    return fail(MOE_LOAD_ERROR, opened.problem);
+  if (CUresult status = opened.driver.init(0))
+    return fail(MOE_LOAD_ERROR, "the NVIDIA driver does not start: " +
+                                    opened.driver.text(status));
+  return &opened.driver;
+}
+
+Expected<void *> moe::cudaSymbol(const char *name) {
+  Expected<const Driver *> cuda = startDriver();
+  if (!cuda)
+    return cuda.takeError();
+  if (void *address = dlsym(driver().library, name))
+    return address;
+  return fail(MOE_LOAD_ERROR, "the NVIDIA driver has no " + std::string(name));
+}
+
+static int capabilityOf(const Driver &cuda, CUdevice device) {
+  int major = 0, minor = 0;
+  cuda.deviceGetAttribute(&major, kComputeMajor, device);
+  cuda.deviceGetAttribute(&minor, kComputeMinor, device);
+  return major * 10 + minor;
+}
+
+static Error noDevice(const Driver &cuda, int ordinal, CUresult status) {
+  return fail(MOE_DEVICE_ERROR, "device cuda:" + Twine(ordinal) +
+                                    " cannot be used: " + cuda.text(status));
+}
+
+Expected<int> moe::cudaCapability(int ordinal) {
+  Expected<const Driver *> cuda = startDriver();
+  if (!cuda)
+    return cuda.takeError();
+  CUdevice device;
+  if (ordinal < 0 && (*cuda)->ctxGetDevice(&device) == 0)
+    return capabilityOf(**cuda, device);
+  ordinal = std::max(ordinal, 0);
+  if (CUresult status = (*cuda)->deviceGet(&device, ordinal))
+    return noDevice(**cuda, ordinal, status);
+  return capabilityOf(**cuda, device);
+}
 
 //===----------------------------------------------------------------------===//
 // Kernels
@@ -146,7 +195,8 @@ struct GPUKernels::Impl {
 
   /// Null before the first call.
   const Driver *cuda = nullptr;
-  std::string target;
+  const GPUTarget &target;
+  /// What ptxas was of; 0 where the kernels are PTX.
   int cudaVersion = 0;
   std::mutex mutex;
   SmallVector<Kernel> kernels;
@@ -154,6 +204,9 @@ struct GPUKernels::Impl {
   DenseMap<int, std::unique_ptr<Device>> devices;
   bool loaded = false;
 
+  Impl(const GPUTarget &target, int cudaVersion)
+      : target(target), cudaVersion(cudaVersion) {}
+  bool isBinary() const { return cudaVersion != 0; }
   Error start();
   Error load();
   Expected<Device *> device(int ordinal);
@@ -166,24 +219,30 @@ static Error deviceError(const Twine &message) {
 Error GPUKernels::Impl::start() {
   if (cuda)
     return Error::success();
-  const OpenedDriver &opened = driver();
-  if (!opened.problem.empty())
-    return fail(MOE_LOAD_ERROR, "the module for target '" + target +
-                                    "' needs a GPU: " + opened.problem);
-  // Within a major version of CUDA, any driver runs any binary.
-  int version = opened.driver.version;
-  if (cudaVersion / 1000 > version / 1000)
+  Expected<const Driver *> started = startDriver();
+  if (!started)
+    return fail(MOE_LOAD_ERROR,
+                "the module for target '" + Twine(target.name) +
+                    "' needs a GPU: " + toString(started.takeError()));
+  // Within a major version of CUDA, any driver runs any binary; of PTX it takes
+  // what its own version has.
+  int version = (*started)->version;
+  if (isBinary() && cudaVersion / 1000 > version / 1000)
     return fail(MOE_LOAD_ERROR,
                 "the module was assembled for CUDA " +
-                    versionText(cudaVersion) + ", the NVIDIA driver supports " +
-                    versionText(version) +
+                    cudaVersionText(cudaVersion) +
+                    ", the NVIDIA driver supports " + cudaVersionText(version) +
                     ": install a newer driver, or compile again with MOE_PTXAS "
                     "naming the ptxas of CUDA " +
                     std::to_string(version / 1000));
-  if (CUresult status = opened.driver.init(0))
-    return fail(MOE_LOAD_ERROR, "the NVIDIA driver does not start: " +
-                                    opened.driver.text(status));
-  cuda = &opened.driver;
+  if (!isBinary() && target.cuda > version)
+    return fail(MOE_LOAD_ERROR, "the module is PTX for '" + Twine(target.name) +
+                                    "', which needs a driver for CUDA " +
+                                    cudaVersionText(target.cuda) +
+                                    "; the NVIDIA driver supports " +
+                                    cudaVersionText(version) +
+                                    ": install a newer driver");
+  cuda = *started;
   return Error::success();
 }
 
@@ -198,7 +257,7 @@ Error GPUKernels::Impl::load() {
                                     nullptr, 0, nullptr, nullptr, 0)) {
         library = nullptr;
         return deviceError("kernel '" + Twine(kernel.entry.name) +
-                           "' for target '" + target +
+                           "' for target '" + Twine(target.name) +
                            "' cannot be loaded: " + cuda->text(status));
       }
     if (CUresult status =
@@ -216,21 +275,19 @@ Expected<GPUKernels::Impl::Device *> GPUKernels::Impl::device(int ordinal) {
     return known.get();
   auto device = std::make_unique<Device>();
   if (CUresult status = cuda->deviceGet(&device->handle, ordinal))
-    return deviceError("device cuda:" + Twine(ordinal) +
-                       " cannot be used: " + cuda->text(status));
-  int major = 0, minor = 0;
-  cuda->deviceGetAttribute(&major, kComputeMajor, device->handle);
-  cuda->deviceGetAttribute(&minor, kComputeMinor, device->handle);
+    return noDevice(*cuda, ordinal, status);
   cuda->deviceGetAttribute(&device->multiprocessors, kMultiprocessorCount,
                            device->handle);
-  std::string has = "sm_" + std::to_string(major * 10 + minor);
-  StringRef wanted = target;
-  bool exact = wanted.consume_back("a");
-  bool fits = exact ? wanted == has : wanted <= has;
-  if (!fits)
-    return fail(MOE_LOAD_ERROR, "the module was compiled for '" + target +
-                                    "', cuda:" + Twine(ordinal) + " is " + has +
-                                    ": compile for that");
+  int has = capabilityOf(*cuda, device->handle);
+  if (!target.runsOn(has, isBinary())) {
+    const GPUTarget *best = bestGPUTarget(has);
+    return fail(MOE_LOAD_ERROR,
+                "the module was compiled for '" + Twine(target.name) +
+                    (isBinary() ? "'" : "' as PTX") + ", which runs on " +
+                    target.range(isBinary()) + "; cuda:" + Twine(ordinal) +
+                    " is sm_" + Twine(has) + ": compile for '" +
+                    (best ? StringRef(best->name) : "cpu") + "'");
+  }
   if (CUresult status =
           cuda->primaryCtxRetain(&device->context, device->handle))
     return deviceError("device cuda:" + Twine(ordinal) +
@@ -241,10 +298,8 @@ Expected<GPUKernels::Impl::Device *> GPUKernels::Impl::device(int ordinal) {
 }
 
 GPUKernels::GPUKernels(ArrayRef<KernelEntry> kernels, int cudaVersion,
-                       StringRef target)
-    : impl(std::make_unique<Impl>()) {
-  impl->target = target.str();
-  impl->cudaVersion = cudaVersion;
+                       const GPUTarget &target)
+    : impl(std::make_unique<Impl>(target, cudaVersion)) {
   for (const KernelEntry &entry : kernels)
     impl->kernels.push_back({entry, nullptr});
 }

@@ -12,8 +12,6 @@ using namespace moe;
 static constexpr StringLiteral kKernelTable("_moe_gpu_kernels");
 static constexpr StringLiteral kKernelCount("_moe_gpu_kernel_count");
 
-bool moe::isGPUTarget(StringRef target) { return target.starts_with("sm_"); }
-
 /// Code for features that the CPU lacks would die of SIGILL.
 static Error checkCPU(const Container &container) {
   static const auto &host = *new StringMap<bool>(sys::getHostCPUFeatures());
@@ -43,11 +41,13 @@ Expected<std::shared_ptr<Module>> Module::load(StringRef bytes,
 }
 
 Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
-  bool gpu = isGPUTarget(container.target);
+  const GPUTarget *gpu = findGPUTarget(container.target);
   if (container.target != "cpu" && !gpu)
-    return fail(MOE_UNSUPPORTED, "the module is for target '" +
-                                     container.target +
-                                     "'; this library runs 'cpu' and 'sm_*'");
+    return fail(MOE_UNSUPPORTED,
+                "the module is for target '" + container.target +
+                    "', which this library does not know: install the one of "
+                    "its compiler, " +
+                    container.compiler);
   if (Error error = checkCPU(container))
     return std::move(error);
   Expected<Manifest> manifest = Manifest::parse(container.manifest);
@@ -75,8 +75,8 @@ Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
         static_cast<const int64_t *>(module->object->lookUp(kKernelCount));
     if (!table || !count)
       return fail(MOE_LOAD_ERROR, "the compiled object has no kernels");
-    module->kernels = std::make_unique<GPUKernels>(
-        ArrayRef(table, *count), container.cuda, container.target);
+    module->kernels = std::make_unique<GPUKernels>(ArrayRef(table, *count),
+                                                   container.cuda, *gpu);
   }
   return module;
 }

@@ -4,6 +4,7 @@
 #include "moe/Target/Passes.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/IR/Builders.h"
 
 #include "llvm/Support/FileSystem.h"
@@ -72,13 +73,11 @@ LogicalResult Assembly::start(const std::string &program) {
       return binary.emitOpError() << "cannot write '" << text.path << "'";
     }
   }
-  auto target = object.getTarget();
-  std::string chip = "sm_90a";
-  // #nvvm.target prints its chip; read it without a dependence on the dialect.
-  std::string printed;
-  llvm::raw_string_ostream(printed) << target;
-  if (size_t at = printed.find("chip = \""); at != std::string::npos)
-    chip = printed.substr(at + 8, printed.find('"', at + 8) - at - 8);
+  auto target = dyn_cast<NVVM::NVVMTargetAttr>(object.getTarget());
+  if (!target)
+    return binary.emitOpError() << "is for " << object.getTarget()
+                                << ", which ptxas does not assemble for";
+  StringRef chip = target.getChip();
   SmallVector<StringRef> arguments = {program, "-v",      "-O3", "-arch",
                                       chip,    text.path, "-o",  cubin.path};
   StringRef out = log.path.str();

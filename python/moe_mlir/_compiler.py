@@ -40,13 +40,13 @@ def as_text(source: Any) -> bytes:
     raise TypeError(f"IR is a string, bytes or a layer, not {type(source).__name__}")
 
 
-def stage(source: Any, name: str, options: Mapping[str, Any] = {}) -> str:
+def stage(source: Any, name: str, options: Mapping[str, Any] = {}, target: str = "cpu") -> str:
     """The IR at a stage of compilation.
 
     Raises:
         CompileError: where the compiler refuses, with its diagnostics.
     """
-    command = [str(find_program("moe-compile")), "-", f"--emit=mlir-stage={name}"]
+    command = [str(find_program("moe-compile")), "-", f"--emit=mlir-stage={name}", f"--target={target}"]
     for word in option_words(options):
         command += ["--opt", word]
     done = subprocess.run(command, input=as_text(source), capture_output=True)

@@ -285,6 +285,8 @@ def check_gpu() -> Iterator[Finding]:
         found = f"{index}: {label.value.decode()}, sm_{major.value}{minor.value}, {memory.value / 2**30:.0f} GiB; {text}"
         if (major.value, minor.value) < (8, 0):
             yield Finding(WARNING, "GPU", found, "sm_80 is the oldest GPU that has a target; layers run on the CPU")
+        elif driver_version(driver) < (12, 0):
+            yield Finding(WARNING, "GPU", found, "12.0 is the oldest CUDA version that will do; install a newer driver")
         else:
             yield Finding(OK, "GPU", found)
 

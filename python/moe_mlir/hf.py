@@ -109,15 +109,14 @@ def experts_forward(module: nn.Module, hidden_states: Tensor, top_k_index: Tenso
     layer = layer_of(module, top_k_index.shape[-1], DTYPES.get(top_k_weights.dtype, "f32"))
     up, down = ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"
     weights = [up, f"{up}_bias", down, f"{down}_bias"] if module.has_bias else [up, down]
-    target = "cpu" if hidden_states.device.type == "cpu" else "sm_90a"
-    return _operator(layer, target)(hidden_states.contiguous(), top_k_index.long().contiguous(),
-                                    top_k_weights.contiguous(), *(getattr(module, name) for name in weights))
+    return _operator(layer)(hidden_states.contiguous(), top_k_index.long().contiguous(),
+                            top_k_weights.contiguous(), *(getattr(module, name) for name in weights))
 
 
 @functools.cache
-def _operator(layer: MLP, target: str) -> Operator:
+def _operator(layer: MLP) -> Operator:
     """One for all blocks of the same sizes."""
-    return Operator(layer, target=target)
+    return Operator(layer)
 
 
 def layer_of(module: nn.Module, top_k: int, gate_dtype: str = "f32") -> MLP:

@@ -253,13 +253,16 @@ class Module:
             self._library.moe_module_release(handle)
 
 
-def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
+def compile(source: Any, target: Any = "cpu", **options: Any) -> Module:
     """Compiles a module of the ``moe`` dialect, or takes it from the cache.
 
     Args:
         source: IR text, MLIR bytecode, or a layer of `moe_mlir.layers`.
-        target: ``"cpu"``, or ``"sm_90a"`` for NVIDIA's Hopper GPUs: torch tensors on
-            them then, on the current stream.
+        target: ``"cpu"``; ``"cuda"`` or ``"cuda:1"``, as torch names devices, for a
+            GPU of this machine; or the GPU to compile for, which need not be here:
+            ``"sm_80"``, ``"sm_86"``, ``"sm_89"``, ``"sm_90"``, ``"sm_90a"`` (Hopper),
+            ``"sm_100"``, ``"sm_120"``. Calls then take torch tensors on a GPU, and run
+            on its current stream.
         options: of the compiler, underscores for dashes: ``cpu="x86-64-v3"``,
             ``opt_level=2``; docs/RuntimeABI.md lists them.
 
@@ -270,9 +273,14 @@ def compile(source: Any, target: str = "cpu", **options: Any) -> Module:
         CompileError: the module is refused; the message is the diagnostics.
         NotFoundError: the library or the compiler is not installed.
         UnsupportedError: the target is not built.
+        LoadError: the target is this machine's GPU, and there is no driver.
     """
     text = as_text(source)
+    target = str(target)
     if target != "cpu":  # the library itself looks at CUDA_HOME and PATH
+        torch = sys.modules.get("torch")
+        if target == "cuda" and torch is not None and torch.cuda.is_available():
+            target = f"cuda:{torch.cuda.current_device()}"
         os.environ.setdefault("MOE_PTXAS_FALLBACK", os.pathsep.join(map(str, _native.ptxas_places())))
     words = " ".join(option_words(options))
     given = _native.Options(ctypes.sizeof(_native.Options), target.encode(), words.encode() or None)

@@ -131,7 +131,8 @@ class Operator:
     Args:
         source: a layer of `moe_mlir.layers`, or IR text or bytecode.
         entry: its entry point; default: the layer's first, or ``forward``.
-        target: as for `moe_mlir.compile`.
+        target: as for `moe_mlir.compile`; default: the device that the tensors
+            of a call are on.
         options: of the compiler; ``policy`` and ``budget_bytes`` say what
             forward keeps for backward.
 
@@ -139,32 +140,34 @@ class Operator:
         CompileError: when it is called, where the compiler refuses.
     """
 
-    def __init__(self, source: Any, entry: Optional[str] = None, target: str = "cpu", **options: Any):
+    def __init__(self, source: Any, entry: Optional[str] = None, target: Any = None, **options: Any):
         functions = getattr(source, "_functions", None)
         self.entry = entry or (source.entries[0] if functions else "forward")
         # Of a layer only the entry point is compiled.
-        self._text = functions[self.entry][1] if functions else source
+        self._function, self._text = functions[self.entry] if functions else (None, source)
         self._target, self._options = target, options
-        self._programs: dict[tuple[int, ...], _Program] = {}
+        self._programs: dict[tuple[str, tuple[int, ...]], _Program] = {}
         self._key = str(next(_numbers))
         _OPERATORS[self._key] = self
 
     def __repr__(self) -> str:
         return f"<moe_mlir.torch.Operator {self.entry}>"
 
-    def program(self, wrt: Sequence[int] = ()) -> _Program:
-        """Compiles, once, what the gradients of these arguments need."""
-        key = tuple(wrt)
-        found = self._programs.get(key)
+    def program(self, wrt: Sequence[int] = (), device: str = "cpu") -> _Program:
+        """Compiles, once for each device, what the gradients of these arguments need."""
+        target, wrt = str(self._target or device), tuple(wrt)
+        found = self._programs.get((target, wrt))
         if found is None:
-            gradients = {"grad": key} if key else {}
-            module = compile(self._text, self._target, **self._options, **gradients)
-            found = self._programs.setdefault(key, _Program(module, self.entry, key))
+            gradients = {"grad": wrt} if wrt else {}
+            module = compile(self._text, target, **self._options, **gradients)
+            found = self._programs.setdefault((target, wrt), _Program(module, self.entry, wrt))
         return found
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the arguments, in order."""
+        if self._function:
+            return tuple(a.name for a in self._function.arguments)
         return tuple(a["name"] for a in _ENTRIES[self.program().forward].inputs)
 
     def __call__(self, *arguments: Tensor, **named: Tensor) -> Any:
@@ -176,7 +179,7 @@ class Operator:
         wrt = ()
         if torch.is_grad_enabled():
             wrt = tuple(i for i, a in enumerate(arguments) if a.requires_grad)
-        program = _program(self._key, wrt)
+        program = _program(self._key, wrt, str(arguments[0].device) if arguments else "cpu")
         if wrt:
             results = _Differentiable.apply(program, *arguments)
         else:
@@ -195,8 +198,8 @@ class Operator:
 
 # While torch.compile traces a call, the layer is compiled, not traced.
 @torch.compiler.assume_constant_result
-def _program(operator: str, wrt: tuple[int, ...]) -> _Program:
-    return _OPERATORS[operator].program(wrt)
+def _program(operator: str, wrt: tuple[int, ...], device: str) -> _Program:
+    return _OPERATORS[operator].program(wrt, device)
 
 
 class MoE(nn.Module):
@@ -212,12 +215,13 @@ class MoE(nn.Module):
     Args:
         layer: a layer of `moe_mlir.layers`.
         entry: its entry point; default: the first.
-        device: of the parameters.
+        device: of the parameters. ``.to("cuda")`` moves them later: what runs is
+            compiled for the device they are on.
         target, options: as for `Operator`.
     """
 
     def __init__(self, layer: Any, entry: Optional[str] = None, *, device: Any = None,
-                 target: str = "cpu", **options: Any):
+                 target: Any = None, **options: Any):
         super().__init__()
         self.layer = layer
         self.operator = Operator(layer, entry, target, **options)

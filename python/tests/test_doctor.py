@@ -211,6 +211,8 @@ def test_gpus(fake_driver, monkeypatch):
     assert found.level == "ok" and "0: Fake 0, sm_90, 80 GiB; driver for CUDA 13.0" in found.text
     new, old = check("gpu", monkeypatch, MOE_LIBCUDA=fake_driver(devices=2))
     assert (new.level, old.level) == ("ok", "warning") and "sm_70" in old.text
+    (found,) = check("gpu", monkeypatch, MOE_LIBCUDA=fake_driver(version=11080))
+    assert found.level == "warning" and "driver for CUDA 11.8" in found.text and "12.0 is the oldest" in found.remedy
     (found,) = check("gpu", monkeypatch, MOE_LIBCUDA=fake_driver(devices=0))
     assert found.level == "note" and "CUDA_VISIBLE_DEVICES" in found.text
     (found,) = check("gpu", monkeypatch, MOE_LIBCUDA=fake_driver(init=999))

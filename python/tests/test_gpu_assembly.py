@@ -35,3 +35,18 @@ def test_kernels_have_no_defect(name, dtype):
     assert module.manifest["target"] == "sm_90a"
     for entry in layer.entries:
         assert any(other == "backward" or other.endswith("_backward") for other in module.entries), entry
+
+
+@needs_ptxas
+@pytest.mark.parametrize("dtype", ["f64", "f32", "bf16", "f16"])
+@pytest.mark.parametrize("name", ["interleaved", "routed", "attention", "adapter"])
+def test_simt_kernels_have_no_defect(name, dtype):
+    """On the oldest target every product is a SIMT kernel; the others take the same text."""
+    moe_mlir.compile(layer_list.make_layers(dtype)[name].text, target="sm_80", grad="all", check=True)
+
+
+@needs_ptxas
+@pytest.mark.parametrize("target", ["sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
+def test_each_target_assembles(target):
+    module = moe_mlir.compile(layer_list.make_layers("bf16")["routed"].text, target=target, grad="all", check=True)
+    assert module.manifest["target"] == target

@@ -162,8 +162,8 @@ def test_what_no_layer_does_is_refused():
 
 def test_blocks_of_one_size_share_a_layer():
     one, other = Experts(), Experts()
-    assert moe_mlir.hf._operator(moe_mlir.hf.layer_of(one, 2), "cpu") is moe_mlir.hf._operator(
-        moe_mlir.hf.layer_of(other, 2), "cpu")
+    assert moe_mlir.hf._operator(moe_mlir.hf.layer_of(one, 2)) is moe_mlir.hf._operator(
+        moe_mlir.hf.layer_of(other, 2))
 
 
 def test_without_transformers(monkeypatch):

@@ -217,6 +217,16 @@ def test_ir_of_forward_and_backward():
         gated().ir("differentiated")
 
 
+def test_ir_of_each_stage_of_a_gpu():
+    layer = layers.MLP(d_model=16, d_expert=8, experts=4, top_k=2, dtype="bf16")
+    kernels = {target: layer.ir("kernels", target, ptxas="none") for target in ("sm_80", "sm_90a")}
+    assert "gpu.launch" in kernels["sm_80"] and "nvtile." not in kernels["sm_80"]
+    assert "nvtile.mma" in kernels["sm_90a"]
+    assert 'chip = "sm_80"' in layer.ir("nvvm", "sm_80", ptxas="none")
+    with pytest.raises(moe_mlir.errors.CompileError, match="target 'cpu' has no stage 'kernels'"):
+        layer.ir("kernels")
+
+
 def test_ir_takes_options():
     assert gated().ir("loops", cpu="x86-64-v3") != gated().ir("loops", cpu="x86-64-v4")
     with pytest.raises(ValueError, match="stage is 'fussed'; choose one of 'input'"):

@@ -32,9 +32,12 @@ struct Flags {
   cl::opt<std::string> inputName{cl::Positional, cl::init("-"),
                                  cl::desc("<module, or - for stdin>"),
                                  cl::cat(category)};
-  cl::opt<std::string> target{"target", cl::init("cpu"),
-                              cl::desc("What to compile for: cpu"),
-                              cl::cat(category)};
+  cl::opt<std::string> target{
+      "target", cl::init("cpu"),
+      cl::desc("What to compile for: cpu, sm_80, sm_86, "
+               "sm_89, sm_90, sm_90a, sm_100, sm_120, "
+               "or cuda for this machine's GPU"),
+      cl::cat(category)};
   cl::opt<std::string> outputName{"o", cl::init("-"),
                                   cl::desc("Where the result goes"),
                                   cl::value_desc("file"), cl::cat(category)};

@@ -41,18 +41,31 @@ protected:
       unsetenv(unset);
   }
 
+  /// A call on a GPU of this capability; its status.
+  int callOn(const char *capability, const char *target,
+             const char *options = nullptr) {
+    setenv("FAKE_CUDA_CAPABILITY", capability, 1);
+    return callInChild(4, 0, nullptr, 1, target, options);
+  }
+  bool wasFor(const std::string &target) const {
+    return moe_test::readFile(folder / "manifest")
+               .find("\"target\":\"" + target + "\"") != std::string::npos;
+  }
+
   std::string log() const { return moe_test::readFile(folder / "cuda"); }
 
   /// Compiles and calls in a child; its status, with the message in `message`.
   int callInChild(int64_t rows, int device = 0, void *stream = nullptr,
-                  int calls = 1) {
+                  int calls = 1, const char *target = "sm_90a",
+                  const char *given = nullptr) {
     auto text = folder / "message";
     int status = moe_test::finish(moe_test::start([&] {
       alignas(16) static float x[16], y[16];
-      moe_options options{sizeof(moe_options), "sm_90a", nullptr};
+      moe_options options{sizeof(moe_options), target, given};
       moe_module *module = nullptr;
       moe_status status =
           moe_compile(kModule, sizeof(kModule) - 1, &options, &module);
+      moe_test::writeFile(folder / "manifest", moe_module_manifest(module));
       Tensor in(x, rows, device), out(y, rows, device);
       const DLTensor *arguments[] = {&in.tensor, &out.tensor};
       for (int i = 0; !status && i < calls; ++i)
@@ -108,10 +121,92 @@ TEST_F(CudaTest, RefusesADriverThatIsTooOld) {
   EXPECT_EQ(callInChild(4), MOE_OK) << message;
 }
 
-TEST_F(CudaTest, RefusesAnotherArchitecture) {
-  setenv("FAKE_CUDA_CAPABILITY", "80", 1);
+TEST_F(CudaTest, RefusesADriverWithoutWhatIsCalled) {
+  setenv("FAKE_CUDA_VERSION", "11080", 1);
   EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("compiled for 'sm_90a', cuda:0 is sm_80")) << message;
+  EXPECT_TRUE(says("the NVIDIA driver supports CUDA 11.8, and 12.0 is the "
+                   "oldest that will do: install a newer driver"))
+      << message;
+}
+
+TEST_F(CudaTest, RefusesPTXThatTheDriverDoesNotKnow) {
+  setenv("FAKE_CUDA_VERSION", "12040", 1);
+  EXPECT_EQ(callOn("120", "sm_120", "ptxas=none"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("the module is PTX for 'sm_120', which needs a driver for "
+                   "CUDA 12.8; the NVIDIA driver supports 12.4"))
+      << message;
+  EXPECT_EQ(callOn("120", "sm_80", "ptxas=none"), MOE_OK) << message;
+}
+
+TEST_F(CudaTest, BinariesRunWithinAMajorVersion) {
+  EXPECT_EQ(callOn("80", "sm_80"), MOE_OK) << message;
+  EXPECT_EQ(callOn("89", "sm_80"), MOE_OK) << message;
+  EXPECT_EQ(callOn("121", "sm_120"), MOE_OK) << message;
+  EXPECT_EQ(callOn("90", "sm_80"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("compiled for 'sm_80', which runs on sm_80 to sm_89; cuda:0 "
+                   "is sm_90: compile for 'sm_90a'"))
+      << message;
+  EXPECT_EQ(callOn("80", "sm_86"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("cuda:0 is sm_80: compile for 'sm_80'")) << message;
+  EXPECT_EQ(callOn("75", "sm_80"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("cuda:0 is sm_75: compile for 'cpu'")) << message;
+}
+
+TEST_F(CudaTest, PTXRunsOnAllThatIsNewer) {
+  EXPECT_EQ(callOn("90", "sm_80", "ptxas=none"), MOE_OK) << message;
+  EXPECT_NE(log().find("load //"), std::string::npos) << log();
+  EXPECT_EQ(callOn("110", "sm_100", "ptxas=none"), MOE_OK) << message;
+  EXPECT_EQ(callOn("80", "sm_90", "ptxas=none"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("compiled for 'sm_90' as PTX, which runs on sm_90 and "
+                   "later; cuda:0 is sm_80: compile for 'sm_80'"))
+      << message;
+}
+
+TEST_F(CudaTest, WhatIsOfOneArchitectureRunsThereAlone) {
+  for (const char *options : {"", "ptxas=none"}) {
+    EXPECT_EQ(callOn("90", "sm_90a", options), MOE_OK) << message;
+    EXPECT_EQ(callOn("100", "sm_90a", options), MOE_LOAD_ERROR);
+    EXPECT_TRUE(says("which runs on sm_90 alone; cuda:0 is sm_100: compile for "
+                     "'sm_100'"))
+        << message;
+  }
+}
+
+TEST_F(CudaTest, TheTargetCudaIsThisMachinesGPU) {
+  for (auto [capability, target] : {std::pair("80", "sm_80"),
+                                    {"87", "sm_86"},
+                                    {"89", "sm_89"},
+                                    {"90", "sm_90a"},
+                                    {"103", "sm_100"},
+                                    {"121", "sm_120"}}) {
+    EXPECT_EQ(callOn(capability, "cuda"), MOE_OK) << message;
+    EXPECT_TRUE(wasFor(target)) << capability;
+    EXPECT_EQ(log().find("load //"), std::string::npos) << capability;
+  }
+  EXPECT_EQ(callOn("90", "cuda:1"), MOE_OK) << message;
+  // No binary runs on it: PTX, which its driver assembles.
+  EXPECT_EQ(callOn("110", "cuda"), MOE_OK) << message;
+  EXPECT_TRUE(wasFor("sm_100"));
+  EXPECT_NE(log().find("load //"), std::string::npos) << log();
+
+  EXPECT_EQ(callOn("75", "cuda"), MOE_UNSUPPORTED);
+  EXPECT_TRUE(says("target 'cuda' is sm_75 on this machine; sm_80 is the "
+                   "oldest that is built: compile for 'cpu'"))
+      << message;
+  EXPECT_EQ(callOn("90", "cuda:7"), MOE_DEVICE_ERROR);
+  EXPECT_TRUE(says("device cuda:7 cannot be used")) << message;
+  EXPECT_EQ(callOn("90", "cuda:x"), MOE_UNSUPPORTED);
+  setenv("MOE_LIBCUDA", "/nonexistent/libcuda.so", 1);
+  EXPECT_EQ(callOn("90", "cuda"), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("no NVIDIA driver here")) << message;
+}
+
+TEST_F(CudaTest, RefusesAnAssemblerWithoutTheArchitecture) {
+  setenv("FAKE_CUDA", "12.4", 1);
+  EXPECT_EQ(callOn("120", "sm_120"), MOE_COMPILE_ERROR);
+  EXPECT_TRUE(says("is of CUDA 12.4 and does not know 'sm_120'; install CUDA "
+                   "12.8 or later"))
+      << message;
 }
 
 TEST_F(CudaTest, SaysThatThereIsNoDriver) {

@@ -66,7 +66,9 @@ struct MoeToCPUOptions : public mlir::PassPipelineOptions<MoeToCPUOptions> {
 struct MoeToNVVMOptions : public mlir::PassPipelineOptions<MoeToNVVMOptions> {
   GradientOptions gradients{*this};
   Option<std::string> arch{
-      *this, "arch", llvm::cl::desc("the GPU architecture, as ptxas spells it"),
+      *this, "arch",
+      llvm::cl::desc("the GPU architecture, as ptxas spells it: sm_80, "
+                     "sm_86, sm_89, sm_90, sm_90a, sm_100 or sm_120"),
       llvm::cl::init("sm_90a")};
   Option<std::string> ptxas{
       *this, "ptxas",

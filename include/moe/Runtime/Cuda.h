@@ -11,6 +11,7 @@
 #define MOE_RUNTIME_CUDA_H
 
 #include "moe/Runtime/Failure.h"
+#include "moe/Runtime/GPUTarget.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 #include <cstdint>
@@ -29,13 +30,21 @@ struct KernelEntry {
 /// Starts nothing.
 int cudaDriverVersion();
 
+/// The driver's library, opened and checked: a symbol of it for a program that
+/// needs more of the driver than this library does.
+llvm::Expected<void *> cudaSymbol(const char *name);
+
+/// The compute capability, as in 90, of a device (CUDA's ordinal), or with -1
+/// of the current context's, else of the first.
+llvm::Expected<int> cudaCapability(int ordinal);
+
 /// The kernels of one module.
 class GPUKernels {
 public:
   /// `cudaVersion`: what the kernels were assembled for, as in 13000; 0 for
   /// text that the driver compiles. No driver is needed before a call.
   GPUKernels(llvm::ArrayRef<KernelEntry> kernels, int cudaVersion,
-             llvm::StringRef target);
+             const GPUTarget &target);
   ~GPUKernels();
 
   /// Runs `host`, whose launches go to this stream of this device (CUDA's

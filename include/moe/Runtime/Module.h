@@ -10,9 +10,6 @@
 
 namespace moe {
 
-/// Whether the target's kernels run on a GPU: "sm_90a".
-bool isGPUTarget(llvm::StringRef target);
-
 /// A compiled module in memory, ready to call. Immutable, so any number of
 /// threads may call it.
 class Module {

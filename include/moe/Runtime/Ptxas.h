@@ -13,6 +13,8 @@ struct Ptxas {
   std::string path;
   /// As in "13.0".
   int major = 0, minor = 0;
+  /// As CUDA numbers it: 13000.
+  int cuda() const { return major * 1000 + minor * 10; }
 };
 
 /// A program's own answer to --version.

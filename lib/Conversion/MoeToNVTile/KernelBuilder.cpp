@@ -2,7 +2,6 @@
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -65,9 +64,6 @@ KernelBuilder::KernelBuilder(Operation *op, const Tables &tables,
   }
   b.setInsertionPointToEnd(top.getBody());
   module = gpu::GPUModuleOp::create(b, symbol + "_module");
-  module.setTargetsAttr(b.getArrayAttr(
-      NVVM::NVVMTargetAttr::get(b.getContext(), /*optLevel=*/3,
-                                "nvptx64-nvidia-cuda", "sm_90a", "+ptx86")));
   b.setInsertionPointToEnd(module.getBody());
   kernel = gpu::GPUFuncOp::create(b, symbol, b.getFunctionType({}, {}));
   kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), b.getUnitAttr());

@@ -4,7 +4,6 @@
 #include "moe/Conversion/MoeToNVTile/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 namespace mlir::moe {

@@ -13,7 +13,7 @@ using namespace mlir::moe;
 /// and its row blocks. {0} is E, {1} where row blocks start. Ranges are cut to
 /// the rows there are, so that wrong ones read nothing else.
 static constexpr StringRef kKernel = R"mlir(
-gpu.module @moe_work_table_{0}_module [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>] {{
+gpu.module @moe_work_table_{0}_module {{
   gpu.func @moe_work_table_{0}(%begin: memref<{0}xi32>, %end: memref<{0}xi32>,
                            %order: memref<?xi32>, %table: memref<?xi32>) kernel {{
     %c0 = arith.constant 0 : index

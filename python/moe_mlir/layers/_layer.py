@@ -11,8 +11,8 @@ from typing import Any, Optional, Sequence
 from ._text import FLOATS, Argument, Dim, Function
 from .routing import choice
 
-STAGES = ("input", "differentiated", "expanded", "fused", "bufferized", "loops", "llvm")
-"""The names of the stages that `Layer.ir` shows, in order."""
+STAGES = ("input", "differentiated", "expanded", "fused", "bufferized", "loops", "kernels", "nvvm", "llvm")
+"""The names of the stages that `Layer.ir` shows, in order: "loops" of the CPU, "kernels" and "nvvm" of GPUs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +74,14 @@ class Layer:
     def __str__(self) -> str:
         return self.text
 
-    def ir(self, stage: str = "input", **options: Any) -> str:
+    def ir(self, stage: str = "input", target: str = "cpu", **options: Any) -> str:
         """The layer's IR at a stage of compilation.
 
         Args:
             stage: one of ``STAGES``: "input", "differentiated", "expanded",
-                "fused", "bufferized", "loops", "llvm".
+                "fused", "bufferized", "loops" (of the CPU), "kernels" and
+                "nvvm" (of GPUs), "llvm".
+            target: as for `moe_mlir.compile`.
             options: options of the compiler, as for `moe_mlir.compile`;
                 "differentiated" is there with ``grad`` alone, and the stages
                 after it then show forward and backward.
@@ -91,7 +93,7 @@ class Layer:
         from .. import _compiler
 
         choice("stage", stage, STAGES)
-        return _compiler.stage(self.text, stage, options)
+        return _compiler.stage(self.text, stage, options, str(target))
 
     def explain(self, *, tokens: Optional[int] = None, as_dict: bool = False, **options: Any):
         """What the layer becomes: kernels with FLOPs and bytes, buffers kept and
@@ -118,7 +120,7 @@ class Layer:
         report = _compiler.explain(self.text, {**options, "json": as_dict})
         return json.loads(report) if as_dict else report
 
-    def compile(self, target: str = "cpu", **options: Any):
+    def compile(self, target: Any = "cpu", **options: Any):
         """Compiles the layer: ``moe_mlir.compile(layer.text, target, ...)``.
 
         Returns:

@@ -16,7 +16,7 @@
 // CHECK-COUNT-2: nvvm.cp.async.bulk.tensor.shared.cluster.global
 // CHECK-COUNT-4: nvvm.wgmma.mma_async
 // CHECK: nvvm.cp.async.bulk.wait_group 3 {read}
-gpu.module @nvtile_down [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>] {
+gpu.module @nvtile_down [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>] {
   gpu.func @down(%amap: !map, %w: !map, %ymap: !map, %y: memref<?x4096xbf16>,
                  %table: memref<?xi32>) kernel {
     %c0 = arith.constant 0 : i32

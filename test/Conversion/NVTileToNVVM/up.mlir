@@ -16,7 +16,7 @@
 // CHECK: nvvm.setmaxregister increase 224
 // CHECK-COUNT-4: nvvm.wgmma.mma_async
 // CHECK: nvvm.stmatrix
-gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>] {
+gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>] {
   gpu.func @up(%w: !map, %hmap: !map, %amap: !map, %x: memref<?x768xbf16>,
                %order: memref<?xi32>, %h: memref<?x512xbf16>,
                %a: memref<?x256xbf16>, %table: memref<?xi32>) kernel {

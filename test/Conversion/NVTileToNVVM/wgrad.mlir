@@ -16,7 +16,7 @@
 // CHECK-LABEL: llvm.func @wgrad
 // CHECK: nvvm.cp.async.shared.global {{.*}}, 16, cache = cg, %{{.*}} : !llvm.ptr<3>
 // CHECK: nvvm.wgmma.mma_async {{.*}}, A[<bf16>, <one>, <col>], B[<bf16>, <one>, <row>]
-gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx86", O = 3>] {
+gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>] {
   gpu.func @wgrad(%dh: !map, %wmap: !map, %x: memref<?x4096xbf16>,
                   %order: memref<?xi32>, %dw: memref<128x2048x4096xbf16>,
                   %table: memref<?xi32>) kernel {

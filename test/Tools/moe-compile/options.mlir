@@ -1,6 +1,9 @@
 // Options that are wrong are refused with what would be right.
 
 // RUN: not moe-compile %s --target=tpu 2>&1 | FileCheck %s --check-prefix=TARGET
+// RUN: not moe-compile %s --target=sm_80 --opt=ptxas=/no/such/ptxas 2>&1 | FileCheck %s --check-prefix=PTXAS
+// RUN: env FAKE_CUDA=12.4 not moe-compile %s --target=sm_120 --opt=ptxas=%S/../../Target/Inputs/ptxas 2>&1 | FileCheck %s --check-prefix=OLD
+// RUN: env MOE_LIBCUDA=/no/such/libcuda.so not moe-compile %s --target=cuda 2>&1 | FileCheck %s --check-prefix=NODRIVER
 // RUN: not moe-compile %s --opt=cpu=z80 2>&1 | FileCheck %s --check-prefix=CPU
 // RUN: not moe-compile %s --opt=features=+sse9 2>&1 | FileCheck %s --check-prefix=FEATURE
 // RUN: not moe-compile %s --opt=features=avx2 2>&1 | FileCheck %s --check-prefix=SIGN
@@ -11,7 +14,10 @@
 // RUN: not moe-compile %s --print-ir-after=nowhere 2>&1 | FileCheck %s --check-prefix=STAGE
 // RUN: not moe-compile %s -o %t.no/such/folder.moe --start-at-llvm 2>&1 | FileCheck %s --check-prefix=OUT
 
-// TARGET: error: target 'tpu' is not built; 'cpu' and 'sm_90a' are
+// TARGET: error: target 'tpu' is not built; the targets are cpu, sm_80, sm_86, sm_89, sm_90, sm_90a, sm_100, sm_120, and cuda for this machine's GPU
+// PTXAS: error: ptxas is '/no/such/ptxas', which does not answer as NVIDIA's assembler; give its path, or none
+// OLD: error: '{{.*}}/Inputs/ptxas' is of CUDA 12.4 and does not know 'sm_120'; install CUDA 12.8 or later (pip install nvidia-cuda-nvcc), or leave PTX for the driver with ptxas=none
+// NODRIVER: error: no NVIDIA driver here
 // CPU: error: cpu: 'z80' is no CPU that LLVM knows for 'x86_64{{.*}}'; try host, x86-64-v3 or x86-64
 // FEATURE: error: features: 'sse9' is no feature of CPU '{{.*}}'; write them as in features=+avx2,-fma
 // SIGN: error: features: 'avx2' is written without + or -

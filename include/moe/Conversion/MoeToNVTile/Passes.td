@@ -32,8 +32,7 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
     "::mlir::gpu::GPUDialect", "::mlir::memref::MemRefDialect",
-    "::mlir::scf::SCFDialect", "::mlir::nvtile::NVTileDialect",
-    "::mlir::NVVM::NVVMDialect"];
+    "::mlir::scf::SCFDialect", "::mlir::nvtile::NVTileDialect"];
 }
 
 #endif // MOE_CONVERSION_MOETONVTILE_PASSES_TD
