@@ -58,14 +58,13 @@ void ::moe::buildMoeToNVVMPipeline(OpPassManager &pm,
                                    const MoeToNVVMOptions &options,
                                    StageHook atStage) {
   // Vectors of 16 bytes need rows, so tensors, that begin at multiples of it.
-  buildMoeToKernelsPipeline(pm, options.gradients, options.arch, /*align=*/16,
-                            atStage, [&](OpPassManager &pm) {
-                              // Matrix products on the tensor cores. Their work
-                              // tables go into the workspace.
-                              if (options.arch == "sm_90a")
-                                pm.addPass(
-                                    mlir::moe::createConvertMoeToNVTile());
-                            });
+  buildMoeToKernelsPipeline(
+      pm, options.gradients, options.arch, /*align=*/16, atStage,
+      [&](OpPassManager &pm) {
+        // Matrix products on the tensor cores. Their work
+        // tables go into the workspace.
+        pm.addPass(mlir::moe::createConvertMoeToNVTile({options.arch}));
+      });
 
   pm.addPass(mlir::moe::createConvertMoeToGPU());
   pm.addPass(createCanonicalizerPass());

@@ -34,6 +34,10 @@ class DeviceError(Error):
     """The GPU's driver refused something; the message names the kernel and its launch."""
 
 
+class PerformanceWarning(UserWarning):
+    """Right, and slower than need be; the message says where and why."""
+
+
 BY_STATUS = {
     1: ArgumentError,
     2: CompileError,

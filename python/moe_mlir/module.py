@@ -10,11 +10,12 @@ import os
 import re
 import struct
 import sys
+import warnings
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from . import _arrays, _native
 from ._compiler import as_text, option_words
-from .errors import ArgumentError
+from .errors import ArgumentError, PerformanceWarning
 
 _TERM = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)|(\d+)")
 
@@ -286,7 +287,31 @@ def compile(source: Any, target: Any = "cpu", **options: Any) -> Module:
     given = _native.Options(ctypes.sizeof(_native.Options), target.encode(), words.encode() or None)
     handle = ctypes.c_void_p()
     _native.check(_native.library().moe_compile(text, len(text), given, handle))
-    return Module(handle, (functools.partial(compile, **options), (text, target)))
+    module = Module(handle, (functools.partial(compile, **options), (text, target)))
+    _warn_of_simt(module.manifest)
+    return module
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_of_simt(manifest: dict) -> None:
+    """Products that run without tensor cores, once a process for each target and reason."""
+    target, found = manifest["target"], {}
+    for name, entry in manifest["entries"].items():
+        for reason in entry.get("simt", ()):
+            if (target, reason) not in _warned:
+                found.setdefault(reason, name)
+    if not found:
+        return
+    _warned.update((target, reason) for reason in found)
+    what = "\n".join(f"  {name}: moe.{reason}" for reason, name in found.items())
+    # At the line of the caller's that is outside this package.
+    level, frame = 1, sys._getframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"matrix products run without tensor cores on {target}, as SIMT kernels:\n{what}",
+                  PerformanceWarning, stacklevel=level)
 
 
 def load(path: Any) -> Module:

@@ -5,6 +5,7 @@ import copy
 import os
 import subprocess
 import sys
+import warnings
 
 import gpu
 import moe_mlir
@@ -50,6 +51,38 @@ def test_operators_are_compiled_for_where_their_tensors_are():
     assert list(operator._programs) == [("cpu", ())]
     with pytest.raises(moe_mlir.errors.UnsupportedError, match="target 'meta' is not built"):
         operator(*(a.to("meta") for a in arguments_of(LAYER, "forward", 3)))
+
+
+def warnings_of(layer, target, **options):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        moe_mlir.compile(layer, target, **options)
+    return found
+
+
+def test_simt_products_of_16_bits_warn_once(monkeypatch):
+    monkeypatch.setattr("moe_mlir.module._warned", set())
+    odd = moe_mlir.layers.MLP(d_model=12, d_expert=16, experts=4, top_k=2, dtype="bf16")
+    (found,) = warnings_of(odd, "sm_90a")
+    assert found.category is moe_mlir.errors.PerformanceWarning and found.filename == __file__
+    said = str(found.message)
+    assert said.startswith("matrix products run without tensor cores on sm_90a, as SIMT kernels:\n  forward: moe.grouped_matmul: ")
+    assert "the 12 columns of its left rows are no multiple of 8" in said
+    assert not warnings_of(odd, "sm_90a")
+    assert not warnings_of(odd, "cpu")
+    (found,) = warnings_of(odd, "sm_80")
+    assert "sm_80 has no kernels for it yet, sm_90a has" in str(found.message)
+    # The same kernel in another layer, for the same reason; then a reason of its own.
+    assert not warnings_of(make_layers("f16")["mlp"], "sm_80")
+    (found,) = warnings_of(odd, "sm_90a", grad="all")
+    assert "moe.grouped_outer: " in str(found.message) and "the 12 columns of its left" not in str(found.message)
+
+
+def test_other_products_warn_of_nothing(monkeypatch):
+    monkeypatch.setattr("moe_mlir.module._warned", set())
+    assert not warnings_of(make_layers("f32")["gated"], "sm_80")
+    assert not warnings_of(make_layers("f32")["gated"], "sm_90a")
+    assert not warnings_of(make_layers("bf16")["gated"], "sm_90a")
 
 
 @pytest.mark.gpu

@@ -9,6 +9,8 @@
 // RUN: moe-opt %s -moe-to-nvvm="arch=sm_120 ptxas=none grad=all" | FileCheck %s -DARCH=sm_120 -DPTX=8.7 --check-prefixes=CHECK,SIMT
 // RUN: not moe-opt %s -moe-to-nvvm="arch=sm_75" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
+// SIMT: simt = ["grouped_matmul: [[ARCH]] has no kernels for it yet, sm_90a has"]
+// WGMMA-NOT: simt =
 // CHECK: target = "[[ARCH]]"
 // CHECK: .version [[PTX]]{{.*}}.target [[ARCH]]{{[\\, ]}}
 // SIMT-NOT: wgmma

@@ -14,8 +14,19 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
+static bool multipliesHalves(GroupedMatmulOp op) {
+  return llvm::all_of(op.getLhs(), [](Value rows) {
+    return isHalf(getElementTypeOrSelf(rows));
+  });
+}
+static bool multipliesHalves(GroupedOuterOp op) {
+  return isHalf(getElementTypeOrSelf(op.getX()));
+}
+
 /// What every kernel needs: contiguous buffers and known tables.
-template <typename Op> static std::string whyNotAtAll(Op op) {
+template <typename Op> static std::string whyNotAtAll(Op op, StringRef arch) {
+  if (arch != "sm_90a")
+    return (arch + " has no kernels for it yet, sm_90a has").str();
   for (Value operand : op->getOperands()) {
     if (isa<TensorType>(operand.getType()))
       return "its operands are tensors";
@@ -31,6 +42,8 @@ template <typename Op> static std::string whyNotAtAll(Op op) {
 namespace {
 struct ConvertMoeToNVTile
     : public mlir::moe::impl::ConvertMoeToNVTileBase<ConvertMoeToNVTile> {
+  using ConvertMoeToNVTileBase::ConvertMoeToNVTileBase;
+
   void runOnOperation() override {
     SmallVector<Operation *> products;
     getOperation().walk([&](Operation *op) {
@@ -40,9 +53,11 @@ struct ConvertMoeToNVTile
     for (Operation *op : products)
       TypeSwitch<Operation *>(op).Case<GroupedMatmulOp, GroupedOuterOp>(
           [&](auto op) {
-            std::string reason = whyNotAtAll(op);
+            std::string reason = whyNotAtAll(op, arch);
             if (!reason.empty()) {
               op->emitRemark() << "no kernel for the matrix unit: " << reason;
+              if (multipliesHalves(op))
+                op->setAttr("moe.simt", StringAttr::get(&getContext(), reason));
               return;
             }
             getOperation()->setAttr(

@@ -10,10 +10,13 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
   let description = [{
     On buffers, before `moe-plan-workspace`: each `moe.grouped_matmul` and
     `moe.grouped_outer` that the chip's matrix unit can do becomes a gpu.module
-    with one kernel of nvtile ops and a `gpu.launch_func`; the others stay, with
-    a remark that says why. A kernel's blocks, one a multiprocessor, share out
-    the entries of a work table (see `nvtile.work_item`), which is allocated and
-    filled once for each assignment.
+    with one kernel of nvtile ops and a `gpu.launch_func`. A kernel's blocks, one
+    a multiprocessor, share out the entries of a work table (see
+    `nvtile.work_item`), which is allocated and filled once for each assignment.
+
+    The others stay, with a remark that says why. A product of bf16 or f16 that
+    stays keeps the reason as its attribute `moe.simt`, for the manifest: its
+    SIMT kernel is right and slow. On an `arch` other than sm_90a all stay.
 
     What fits:
     * operands of bf16 or f16, one type in a kernel; widths that are multiples of
@@ -29,6 +32,8 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
     `#moe.config<{stages = 3, buffers = 4}>` on an op chooses the stages of the
     ring and the staging buffers of a warpgroup.
   }];
+  let options = [Option<"arch", "arch", "std::string", /*default=*/"\"sm_90a\"",
+                        "the GPU architecture, as ptxas spells it">];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
     "::mlir::gpu::GPUDialect", "::mlir::memref::MemRefDialect",

@@ -48,6 +48,7 @@ private:
   FailureOr<DictionaryAttr> describe(BlockArgument argument);
   LogicalResult addConstraints(Dimensions &dims);
   void describeBackward(SmallVectorImpl<NamedAttribute> &entry);
+  void describeKernels(SmallVectorImpl<NamedAttribute> &entry);
 
   func::FuncOp function;
   int64_t align;
@@ -134,6 +135,19 @@ void Entry::describeBackward(SmallVectorImpl<NamedAttribute> &entry) {
       b.getNamedAttr("backward", attributes.getDictionary(b.getContext())));
 }
 
+/// The products that a target has no good kernel for, and why.
+void Entry::describeKernels(SmallVectorImpl<NamedAttribute> &entry) {
+  SetVector<Attribute> reasons;
+  function.walk([&](Operation *op) {
+    if (auto reason = op->getAttrOfType<StringAttr>("moe.simt"))
+      reasons.insert(b.getStringAttr(op->getName().stripDialect() + ": " +
+                                     reason.getValue()));
+  });
+  if (!reasons.empty())
+    entry.push_back(
+        b.getNamedAttr("simt", b.getArrayAttr(reasons.getArrayRef())));
+}
+
 FailureOr<DictionaryAttr> Entry::build() {
   for (BlockArgument argument : function.getArguments()) {
     auto role = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
@@ -171,6 +185,7 @@ FailureOr<DictionaryAttr> Entry::build() {
       b.getNamedAttr("workspace", workspace),
       b.getNamedAttr("align", b.getI64IntegerAttr(align))};
   describeBackward(entry);
+  describeKernels(entry);
   return b.getDictionaryAttr(entry);
 }
 

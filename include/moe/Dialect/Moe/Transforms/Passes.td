@@ -981,8 +981,10 @@ def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
   let description = [{
     The attribute `moe.manifest` of the module gets, for each public function,
     the names, dtypes and dims of inputs, inouts and outputs, the symbols that
-    dims bind, constraints on them and the size of the workspace. Runs after
-    `moe-to-destination-style`, bufferization and `moe-plan-workspace`.
+    dims bind, constraints on them and the size of the workspace; as `simt` also
+    each op with the attribute `moe.simt`, and what that says: products that run
+    on a GPU without its matrix unit. Runs after `moe-to-destination-style`,
+    bufferization and `moe-plan-workspace`.
   }];
   let options = [
     Option<"target", "target", "std::string", /*default=*/"\"cpu\"",
