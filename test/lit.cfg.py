@@ -22,6 +22,8 @@ llvm.add_tool_substitutions(
     [
         ToolSubst("%python", config.python, unresolved="ignore"),
         ToolSubst("%moe_src_root", config.moe_source_dir, unresolved="ignore"),
+        # A driver that is made up, and so a machine with a GPU that does nothing.
+        ToolSubst("%fake_cuda", os.path.join(config.moe_library_dir, "libmoe_fake_cuda.so"), unresolved="ignore"),
     ]
 )
 llvm.add_tool_substitutions(

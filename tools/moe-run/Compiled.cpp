@@ -8,21 +8,18 @@
 
 #include "llvm/Support/Format.h"
 
-#include <chrono>
-
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::run;
 
 namespace {
-/// Aligned memory and the DLPack tensor that describes it.
+/// A device's memory and the DLPack tensor that describes it.
 class Buffer {
 public:
-  Buffer(DLDataType type, ArrayRef<int64_t> sizes, int64_t bytes)
-      : shape(sizes), memory(bytes + kAlignment, char(0xff)) {
-    uintptr_t address = reinterpret_cast<uintptr_t>(memory.data());
-    tensor.data = reinterpret_cast<void *>(llvm::alignTo(address, kAlignment));
-    tensor.device = {kDLCPU, 0};
+  Buffer(Device &device, DLDataType type, ArrayRef<int64_t> sizes)
+      : device(device), shape(sizes) {
+    tensor.data = nullptr;
+    tensor.device = device.description();
     tensor.ndim = shape.size();
     tensor.dtype = type;
     tensor.shape = shape.data();
@@ -30,22 +27,54 @@ public:
     tensor.byte_offset = 0;
   }
   Buffer(const Buffer &) = delete;
+  ~Buffer() {
+    if (tensor.data)
+      device.release(tensor.data);
+  }
+
+  llvm::Error fill(ArrayRef<char> contents) {
+    llvm::Expected<void *> address = device.allocate(contents.size());
+    if (!address)
+      return address.takeError();
+    tensor.data = *address;
+    if (contents.empty())
+      return llvm::Error::success();
+    return device.write(tensor.data, contents.data(), contents.size());
+  }
+  llvm::Expected<std::vector<char>> contents() const {
+    std::vector<char> bytes(getNumElements(shape) * tensor.dtype.bits / 8);
+    if (bytes.empty())
+      return bytes;
+    if (llvm::Error error =
+            device.read(bytes.data(), tensor.data, bytes.size()))
+      return error;
+    return bytes;
+  }
 
   DLTensor tensor;
 
 private:
-  static constexpr size_t kAlignment = 64;
+  Device &device;
   SmallVector<int64_t> shape;
-  std::vector<char> memory;
 };
 
 /// The arguments of one call, in C order.
 struct Call {
-  Buffer &add(DLDataType type, ArrayRef<int64_t> shape, int64_t bytes) {
-    buffers.push_back(std::make_unique<Buffer>(type, shape, bytes));
+  explicit Call(Device &device) : device(device) {}
+
+  llvm::Error add(DLDataType type, ArrayRef<int64_t> shape,
+                  ArrayRef<char> contents) {
+    buffers.push_back(std::make_unique<Buffer>(device, type, shape));
     tensors.push_back(&buffers.back()->tensor);
-    return *buffers.back();
+    return buffers.back()->fill(contents);
   }
+  /// Of NaN: what is not written shows.
+  llvm::Error add(DLDataType type, ArrayRef<int64_t> shape) {
+    std::vector<char> ones(getNumElements(shape) * type.bits / 8, char(0xff));
+    return add(type, shape, ones);
+  }
+
+  Device &device;
   std::vector<std::unique_ptr<Buffer>> buffers;
   SmallVector<const DLTensor *> tensors;
 };
@@ -72,21 +101,20 @@ static DLDataType toDLPack(DType dtype) {
   return type;
 }
 
-static void benchmarkCall(const ::moe::Module &module, StringRef entry,
-                          const Call &call, unsigned repetitions) {
-  std::vector<double> times;
-  for (unsigned i = 0; i < repetitions; ++i) {
-    auto start = std::chrono::steady_clock::now();
-    llvm::cantFail(module.invoke(entry, call.tensors, nullptr));
-    times.push_back(std::chrono::duration<double, std::micro>(
-                        std::chrono::steady_clock::now() - start)
-                        .count());
-  }
-  llvm::sort(times);
+static llvm::Error benchmarkCall(const ::moe::Module &module, StringRef entry,
+                                 const Call &call, unsigned repetitions) {
+  llvm::Expected<std::vector<double>> times =
+      call.device.time(repetitions, [&] {
+        return module.invoke(entry, call.tensors, call.device.stream());
+      });
+  if (!times)
+    return times.takeError();
+  llvm::sort(*times);
   llvm::outs() << llvm::format(
       "%s: %u calls, least %.1f us, median %.1f us, most %.1f us\n",
-      entry.str().c_str(), repetitions, times.front(), times[times.size() / 2],
-      times.back());
+      entry.str().c_str(), repetitions, times->front(),
+      (*times)[times->size() / 2], times->back());
+  return llvm::Error::success();
 }
 
 llvm::Expected<std::shared_ptr<::moe::Module>>
@@ -100,20 +128,20 @@ mlir::moe::run::compileAndLoad(::moe::CompilerInvocation invocation) {
 
 llvm::Expected<std::vector<NDArray>>
 mlir::moe::run::callCompiled(const ::moe::Module &module, func::FuncOp function,
-                             ArrayRef<NDArray> arguments, unsigned benchmark) {
+                             ArrayRef<NDArray> arguments, unsigned benchmark,
+                             Device &device) {
   StringRef name = function.getName();
   llvm::Expected<const ::moe::EntrySpec *> spec = module.entry(name);
   if (!spec)
     return spec.takeError();
 
   Order order(function);
-  Call call;
+  Call call(device);
   for (unsigned i : order.arguments) {
     const NDArray &array = arguments[i];
-    std::vector<char> contents = array.toBytes();
-    Buffer &buffer =
-        call.add(toDLPack(array.dtype()), array.shape(), contents.size());
-    llvm::copy(contents, static_cast<char *>(buffer.tensor.data));
+    if (llvm::Error error =
+            call.add(toDLPack(array.dtype()), array.shape(), array.toBytes()))
+      return std::move(error);
   }
   SmallVector<int64_t> symbols;
   if (llvm::Error error = ::moe::bindSymbols(**spec, call.tensors, symbols))
@@ -126,28 +154,37 @@ mlir::moe::run::callCompiled(const ::moe::Module &module, func::FuncOp function,
       if (!dim.evaluate(symbols, shape.emplace_back()))
         return makeError("the size of result '" + tensor.name +
                          "' passes 63 bits");
-    call.add(tensor.dtype, shape,
-             getNumElements(shape) * tensor.dtype.bits / 8);
+    if (llvm::Error error = call.add(tensor.dtype, shape))
+      return std::move(error);
   }
   llvm::Expected<uint64_t> workspace = ::moe::workspaceBytes(**spec, symbols);
   if (!workspace)
     return workspace.takeError();
-  call.add({kDLInt, 8, 1}, {int64_t(*workspace)}, *workspace);
+  if (llvm::Error error = call.add({kDLInt, 8, 1}, {int64_t(*workspace)}))
+    return std::move(error);
 
-  if (llvm::Error error = module.invoke(name, call.tensors, nullptr))
+  if (llvm::Error error = module.invoke(name, call.tensors, device.stream()))
     return std::move(error);
   std::vector<NDArray> results(function.getNumResults());
-  auto take = [&](unsigned result, const DLTensor *tensor) {
+  auto take = [&](unsigned result, const Buffer &buffer) -> llvm::Error {
+    llvm::Expected<std::vector<char>> bytes = buffer.contents();
+    if (!bytes)
+      return bytes.takeError();
     DType dtype = *getDType(
         cast<ShapedType>(function.getResultTypes()[result]).getElementType());
     results[result] = NDArray::fromBytes(
-        dtype, ArrayRef(tensor->shape, tensor->ndim), tensor->data);
+        dtype, ArrayRef(buffer.tensor.shape, buffer.tensor.ndim),
+        bytes->data());
+    return llvm::Error::success();
   };
   for (auto [i, result] : llvm::enumerate(order.inoutResults))
-    take(result, call.tensors[(*spec)->numInputs + i]);
+    if (llvm::Error error = take(result, *call.buffers[(*spec)->numInputs + i]))
+      return std::move(error);
   for (auto [i, result] : llvm::enumerate(order.outputResults))
-    take(result, call.tensors[firstOutput + i]);
+    if (llvm::Error error = take(result, *call.buffers[firstOutput + i]))
+      return std::move(error);
   if (benchmark)
-    benchmarkCall(module, name, call, benchmark);
+    if (llvm::Error error = benchmarkCall(module, name, call, benchmark))
+      return std::move(error);
   return results;
 }

@@ -57,9 +57,11 @@ struct Flags {
   cl::opt<bool> rounded{
       "round", cl::cat(category),
       cl::desc("With --interpret, round each tensor result to its type")};
-  cl::opt<std::string> target{"target", cl::init("cpu"), cl::value_desc("cpu"),
-                              cl::cat(category),
-                              cl::desc("What to compile for")};
+  cl::opt<std::string> target{
+      "target", cl::init("cpu"), cl::value_desc("cpu|cuda|sm_90a|..."),
+      cl::cat(category),
+      cl::desc("What to compile for and run on, as for moe-compile; cuda:1 is "
+               "the second GPU, other GPU targets run on the first")};
   cl::list<std::string> compilerOptions{
       "opt", cl::value_desc("key=value"), cl::cat(category),
       cl::desc("An option of the compiler, as for moe-compile")};
@@ -178,12 +180,15 @@ int main(int argc, char **argv) {
       return 1;
     results.assign(values->begin(), values->end());
   } else {
+    llvm::Expected<Device *> device = Device::of(flags->target);
+    if (!device)
+      return fail(device.takeError());
     llvm::Expected<std::shared_ptr<::moe::Module>> compiled =
         compileAndLoad(makeInvocation(*sources));
     if (!compiled)
       return fail(compiled.takeError());
-    llvm::Expected<std::vector<NDArray>> values =
-        callCompiled(**compiled, entry->function, *arguments, flags->benchmark);
+    llvm::Expected<std::vector<NDArray>> values = callCompiled(
+        **compiled, entry->function, *arguments, flags->benchmark, **device);
     if (!values)
       return fail(values.takeError());
     results = std::move(*values);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands for libcuda.so.1 where there is no GPU: writes what it is asked into
  * FAKE_CUDA_LOG, says that it is version FAKE_CUDA_VERSION and its device of
- * FAKE_CUDA_CAPABILITY, and refuses to launch the kernel FAKE_CUDA_REFUSE. */
+ * FAKE_CUDA_CAPABILITY, and refuses to launch the kernel FAKE_CUDA_REFUSE.
+ * Kernels do nothing; memory and events are there for moe-run. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 
 static void say(const char *format, const char *text, long a, long b, long c,
                 long d) {
-  FILE *log = fopen(getenv("FAKE_CUDA_LOG"), "a");
+  const char *path = getenv("FAKE_CUDA_LOG");
+  FILE *log = fopen(path ? path : "/dev/null", "a");
   fprintf(log, format, text, a, b, c, d);
   fclose(log);
 }
@@ -116,4 +118,55 @@ EXPORT int cuTensorMapEncodeTiled(void *map, int dtype, uint32_t rank,
   (void)interleave, (void)swizzle, (void)promotion, (void)fill;
   memset(map, (int)box[0], 128);
   return rank > 5;
+}
+
+/* Memory is the host's. */
+EXPORT int cuMemAlloc_v2(unsigned long long *address, size_t size) {
+  if (size > (size_t)number("FAKE_CUDA_MEMORY", 1 << 30))
+    return 2;
+  say("allocate%s %ld\n", "", (long)size, 0, 0, 0);
+  *address = (unsigned long long)(uintptr_t)aligned_alloc(256, (size + 255) /
+                                                                   256 * 256);
+  return 0;
+}
+EXPORT int cuMemFree_v2(unsigned long long address) {
+  say("free%s\n", "", 0, 0, 0, 0);
+  free((void *)(uintptr_t)address);
+  return 0;
+}
+EXPORT int cuMemcpyHtoD_v2(unsigned long long to, const void *from,
+                           size_t size) {
+  memcpy((void *)(uintptr_t)to, from, size);
+  return 0;
+}
+EXPORT int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t size) {
+  memcpy(to, (void *)(uintptr_t)from, size);
+  return 0;
+}
+
+/* The stream is 5; an event is when it was recorded, in half milliseconds. */
+EXPORT int cuStreamCreate(void **stream, unsigned flags) {
+  *stream = (void *)5;
+  return flags != 1;
+}
+EXPORT int cuStreamSynchronize(void *stream) {
+  say("synchronize%s %ld\n", "", (long)(intptr_t)stream, 0, 0, 0);
+  return 0;
+}
+EXPORT int cuEventCreate(void **event, unsigned flags) {
+  *event = calloc(1, sizeof(long));
+  return (int)flags;
+}
+EXPORT int cuEventRecord(void *event, void *stream) {
+  static long now;
+  *(long *)event = ++now;
+  return stream != (void *)5;
+}
+EXPORT int cuEventElapsedTime_v2(float *milliseconds, void *start, void *end) {
+  *milliseconds = 0.5f * (float)(*(long *)end - *(long *)start);
+  return 0;
+}
+EXPORT int cuEventDestroy_v2(void *event) {
+  free(event);
+  return 0;
 }
