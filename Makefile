@@ -18,7 +18,7 @@ SOURCES = $(shell find cmake include lib test tools unittests -name '*.cpp' -o -
 PYTEST = $(RUN_PYTHON) -m pytest python/tests -q -rs --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lit unit pytest wheel docs format check-format fuzz bench gpu-bench gpu-test clean
+.PHONY: help setup build demo test lit unit pytest wheel docs format check-format fuzz bench gpu-test clean
 
 help: ## list these commands
 	@echo 'moe-mlir: a compiler for sparse Mixture-of-Experts layers'
@@ -70,11 +70,14 @@ fuzz: build ## new random programs against the oracle, for MINUTES=5; SEED= repe
 	  --jobs=$$(nproc) --failures=$(BUILD)/fuzz
 	MOE_FUZZ_EXAMPLES=$$((20 * $(or $(MINUTES),5))) $(PYTEST) -k random_layers
 
-bench: build ## benchmarks against torch, two threads each; ARGS='--out FILE.json'
-	$(RUN_PYTHON) -m benchmarks $(ARGS)
-
-gpu-bench: build ## layers against torch on an NVIDIA GPU; ARGS='40960,768,256,128,8 --routing zipf'
-	$(RUN_PYTHON) -m moe_mlir.bench $(ARGS)
+bench: build ## layers against torch, on a GPU where torch finds one; DEVICE=cpu|cuda, ARGS
+	@device=$(or $(DEVICE),$$($(RUN_PYTHON) -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')); \
+	case $$device in \
+	  cuda) set -- moe_mlir.bench ;; \
+	  cpu) set -- benchmarks ;; \
+	  *) echo "DEVICE is '$$device', expected cpu or cuda" >&2; exit 1 ;; \
+	esac; \
+	echo "$(PYTHON) -m $$1 $(ARGS)"; $(RUN_PYTHON) -m $$1 $(ARGS)
 
 gpu-test: build ## the tests that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)
