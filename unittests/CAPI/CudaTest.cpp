@@ -201,6 +201,49 @@ TEST_F(CudaTest, TheTargetCudaIsThisMachinesGPU) {
   EXPECT_TRUE(says("no NVIDIA driver here")) << message;
 }
 
+TEST_F(CudaTest, TakesTheNewestAssemblerThatTheDriverSupports) {
+  // Versions that no assembler on this machine has.
+  auto install = [&](const std::string &version) {
+    std::filesystem::path bin = folder / version / "bin";
+    std::filesystem::create_directories(bin);
+    moe_test::writeFile(bin / "ptxas",
+                        "#!/bin/sh\n[ \"$1\" = --version ] || echo " + version +
+                            " >>" + (folder / "used").string() +
+                            "\nFAKE_CUDA=" + version +
+                            " exec " MOE_TEST_PTXAS " \"$@\"\n");
+    std::filesystem::permissions(bin / "ptxas",
+                                 std::filesystem::perms::owner_all);
+    return bin;
+  };
+  std::string path = getenv("PATH");
+  unsetenv("MOE_PTXAS");
+  setenv("CUDA_HOME", (folder / "12.98").c_str(), 1);
+  setenv("MOE_PTXAS_FALLBACK", (install("12.99") / "ptxas").c_str(), 1);
+  setenv("PATH", (install("98.1").string() + ":" + path).c_str(), 1);
+  install("12.98");
+  auto used = [&](const char *driver) {
+    std::filesystem::remove(folder / "used");
+    setenv("FAKE_CUDA_VERSION", driver, 1);
+    EXPECT_EQ(callInChild(4), MOE_OK) << message;
+    return moe_test::readFile(folder / "used");
+  };
+  EXPECT_EQ(used("12040"), "12.99\n");
+  EXPECT_EQ(used("98000"), "98.1\n") << "what is in the cache is of 12.99";
+  EXPECT_EQ(used("12080"), "") << "the entry of 12.99 serves any driver of 12";
+  EXPECT_EQ(entries().size(), 2u);
+  // Without an assembler for it, PTX; the driver is then part of the key.
+  for (const char *name : {"12.98", "12.99", "98.1"})
+    std::filesystem::remove_all(folder / name);
+  setenv("MOE_PTXAS", "none", 1);
+  EXPECT_EQ(used("12040"), "");
+  EXPECT_EQ(used("98000"), "");
+  EXPECT_EQ(entries().size(), 4u);
+  EXPECT_NE(log().find("load //"), std::string::npos) << log();
+  setenv("PATH", path.c_str(), 1);
+  for (const char *unset : {"CUDA_HOME", "MOE_PTXAS_FALLBACK"})
+    unsetenv(unset);
+}
+
 TEST_F(CudaTest, RefusesAnAssemblerWithoutTheArchitecture) {
   setenv("FAKE_CUDA", "12.4", 1);
   EXPECT_EQ(callOn("120", "sm_120"), MOE_COMPILE_ERROR);
