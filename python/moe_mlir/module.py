@@ -297,15 +297,16 @@ _warned: set[tuple[str, str]] = set()
 
 def _warn_of_simt(manifest: dict) -> None:
     """Products that run without tensor cores, once a process for each target and reason."""
-    target, found = manifest["target"], {}
+    target = manifest["target"]
+    found: dict[str, list[str]] = {}
     for name, entry in manifest["entries"].items():
         for reason in entry.get("simt", ()):
             if (target, reason) not in _warned:
-                found.setdefault(reason, name)
+                found.setdefault(reason, []).append(name)
     if not found:
         return
     _warned.update((target, reason) for reason in found)
-    what = "\n".join(f"  {name}: moe.{reason}" for reason, name in found.items())
+    what = "\n".join(f"  {', '.join(names)}: moe.{reason}" for reason, names in found.items())
     # At the line of the caller's that is outside this package.
     level, frame = 1, sys._getframe()
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
