@@ -130,7 +130,9 @@ void ::moe::buildMoeToKernelsPipeline(
   }
   endStage("fused", pm, atStage);
 
-  // Tensor math outside the dialect, so that all of it is in destination style.
+  // Tensor math outside the dialect rounds where it is stored, as kernels do.
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeWidenLinalg());
+  // So that all of it is in destination style.
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createConvertTensorToLinalgPass());
   mlir::moe::buildMoeBufferizePipeline(pm);

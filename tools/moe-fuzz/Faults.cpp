@@ -307,6 +307,17 @@ static bool subtract(Operation *root) {
   });
 }
 
+/// One number is widened in the place of another.
+static bool confuseWidened(Operation *root) {
+  return breakFirst<linalg::GenericOp>(root, [](linalg::GenericOp generic) {
+    SmallVector<arith::ExtFOp> widened(generic.getOps<arith::ExtFOp>());
+    if (widened.size() < 2)
+      return false;
+    widened[1].replaceAllUsesWith(widened[0].getResult());
+    return true;
+  });
+}
+
 ArrayRef<Fault> fuzz::allFaults() {
   static const Fault faults[] = {
       {"canonicalize", "a combine loses its gates", dropGates},
@@ -337,6 +348,8 @@ ArrayRef<Fault> fuzz::allFaults() {
       {"moe-fuse-accumulation", "the buffer is overwritten", overwrite},
       {"moe-simplify-kernels", "one result is given for another",
        confuseResults},
+      {"moe-widen-linalg", "a number is widened in the place of another",
+       confuseWidened},
       {"convert-elementwise-to-linalg", "a sum is a difference", subtract},
       {"moe-to-destination-style", "two results change places", swapOutputs},
       {"one-shot-bufferize", "two buffers become one", shareBuffers},

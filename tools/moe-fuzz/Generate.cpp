@@ -560,9 +560,6 @@ void Generator::addElementwise(Item first) {
 
 /// A dense linear layer on token rows.
 void Generator::addMatmul() {
-  // linalg accumulates in the type of its result, and so do its gradients.
-  if (element.getWidth() < 32)
-    return;
   Item in = rows(RowOrder::Token, -1);
   int64_t out = width();
   Value w = argument(RankedTensorType::get({in.width(), out}, element), 1);

@@ -46,7 +46,7 @@ static bool makeArgument(func::FuncOp function, unsigned i, StringRef dim) {
       if (i-- != 0)
         continue;
       auto type = dyn_cast<RankedTensorType>(value.getType());
-      if (!type || (type.hasStaticShape() && dim != "T"))
+      if (!type || value.use_empty() || (type.hasStaticShape() && dim != "T"))
         return false;
       Builder b(function.getContext());
       SmallVector<Attribute> dims;

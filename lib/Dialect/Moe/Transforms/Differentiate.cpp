@@ -2,6 +2,7 @@
 // moe-differentiate: one joint function of results and gradients. Which ops
 // have a derivative is said by MoeDifferentiableOpInterface.
 #include "DifferentiateModels.h"
+#include "moe/Dialect/Moe/Transforms/Dimensions.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -297,6 +298,9 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
       if (auto name = cast<DictionaryAttr>(attr).getAs<StringAttr>("moe.name"))
         names.insert(name.getValue());
 
+    FailureOr<Dimensions> dims = Dimensions::read(joint);
+    if (failed(dims))
+      return failure();
     Cotangents cotangents;
     SmallVector<int64_t> seeded;
     for (auto [i, value] : llvm::enumerate(ret.getOperands())) {
@@ -306,7 +310,8 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
       seeded.push_back(i);
       inputs.push_back(value.getType());
       Value cotangent = block.addArgument(value.getType(), value.getLoc());
-      arguments.push_back(derived(results[i], "out", i));
+      arguments.push_back(
+          derived(results[i], dims->boundaryDimsOf(value), "out", i));
       if (active.contains(value))
         cotangents.add(builder, value, cotangent);
     }
@@ -320,7 +325,7 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
         gradient = buildZeros(builder, joint.getLoc(), block.getArgument(i));
       outputs.push_back(gradient);
       outputTypes.push_back(gradient.getType());
-      results.push_back(derived(arguments[i], "arg", i));
+      results.push_back(derived(arguments[i], nullptr, "arg", i));
     }
     ret->setOperands(outputs);
     joint.setFunctionType(builder.getFunctionType(inputs, outputTypes));
@@ -350,13 +355,16 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
   /// Names of arguments and results; those of a joint function are distinct.
   llvm::StringSet<> names;
 
-  /// The attributes of a cotangent or gradient: the sizes of its value, and
-  /// the name d_<name>, with a number where that is taken.
-  Attribute derived(Attribute of, StringRef fallback, unsigned index) {
+  /// The attributes of a cotangent or gradient: the sizes of its value, given
+  /// or found, and the name d_<name>, with a number where that is taken.
+  Attribute derived(Attribute of, Attribute found, StringRef fallback,
+                    unsigned index) {
     auto given = cast<DictionaryAttr>(of);
     NamedAttrList list;
     if (Attribute dims = given.get("moe.dims"))
       list.set("moe.dims", dims);
+    else if (found)
+      list.set("moe.dims", found);
     std::string name = (fallback + Twine(index)).str();
     if (auto attr = given.getAs<StringAttr>("moe.name"))
       name = attr.str();

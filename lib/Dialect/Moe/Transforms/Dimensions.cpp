@@ -374,14 +374,33 @@ std::optional<LinearExpr> Dimensions::compute(Value shaped, unsigned dim) {
       .Case<tensor::SplatOp>([&](tensor::SplatOp splat) {
         return valueOf(splat.getDynamicSizes()[type.getDynamicDimIndex(dim)]);
       })
+      .Case([&](UnpackAssignmentOp unpack) {
+        return slotsOf(unpack.getAssignment());
+      })
       .Default([&](Operation *) -> std::optional<LinearExpr> {
         if (OpTrait::hasElementwiseMappableTraits(op))
           for (Value operand : op->getOperands())
             if (auto other = dyn_cast<ShapedType>(operand.getType());
                 other && other.getRank() == type.getRank())
               return sizeOf(operand, dim);
-        return std::nullopt;
+        std::optional<RowCount> rows = getRowCount(cast<OpResult>(shaped));
+        auto size = rows ? sizeOf(rows->source, 0) : std::nullopt;
+        auto product =
+            size ? LinearExpr::mul(*size, rows->times) : std::nullopt;
+        return product ? LinearExpr::div(*product, rows->over) : std::nullopt;
       });
+}
+
+std::optional<LinearExpr> Dimensions::slotsOf(Value assignment) {
+  if (auto pack = assignment.getDefiningOp<PackAssignmentOp>())
+    return sizeOf(pack.getOrder(), 0);
+  auto assign = assignment.getDefiningOp<AssignOp>();
+  if (!assign)
+    return std::nullopt;
+  auto tokens =
+      assign.getIds() ? sizeOf(assign.getIds(), 0) : valueOf(assign.getRows());
+  return tokens ? LinearExpr::mul(*tokens, getAssignmentType(assignment).getK())
+                : std::nullopt;
 }
 
 ArrayAttr Dimensions::dimsOf(Value shaped) {
@@ -397,6 +416,31 @@ ArrayAttr Dimensions::dimsOf(Value shaped) {
                            : size->toAttribute(shaped.getContext()));
   }
   return ArrayAttr::get(shaped.getContext(), dims);
+}
+
+ArrayAttr Dimensions::boundaryDimsOf(Value value) {
+  MLIRContext *context = value.getContext();
+  SmallVector<std::optional<LinearExpr>> sizes;
+  if (isa<AssignmentType>(value.getType()))
+    sizes.push_back(slotsOf(value));
+  else
+    for (int64_t i = 0, e = cast<ShapedType>(value.getType()).getRank(); i < e;
+         ++i)
+      sizes.push_back(sizeOf(value, i));
+  bool says = false;
+  SmallVector<Attribute> dims;
+  for (std::optional<LinearExpr> &size : sizes) {
+    if (!size)
+      return {};
+    if (!size->asConstant()) {
+      StringRef name = size->getTerms().begin()->first;
+      if (ours.contains(name) || !size->asMultipleOf(name))
+        return {};
+      says = true;
+    }
+    dims.push_back(size->toAttribute(context));
+  }
+  return says ? ArrayAttr::get(context, dims) : ArrayAttr();
 }
 
 //===----------------------------------------------------------------------===//

@@ -30,57 +30,17 @@ namespace {
 
 /// Sizes at a nominal number of tokens.
 struct Weights {
+  Dimensions &dims;
   int64_t tokens;
 
   int64_t dynamicSize(Value value, unsigned dim) const {
-    if (auto argument = dyn_cast<BlockArgument>(value)) {
-      auto function =
-          dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
-      if (!function)
-        return tokens;
-      auto dims = function.getArgAttrOfType<ArrayAttr>(argument.getArgNumber(),
-                                                       "moe.dims");
-      if (!dims || dim >= dims.size())
-        return tokens;
-      auto expr = LinearExpr::fromAttribute(dims[dim]);
-      if (!expr)
-        return tokens;
-      int64_t size = expr->getConstant();
-      for (auto &[name, coefficient] : expr->getTerms())
-        size += coefficient * tokens;
-      return size;
-    }
-    Operation *op = value.getDefiningOp();
-    auto rows = [&](RowOrder order, Value assignment) {
-      if (order == RowOrder::Token || !assignment)
-        return tokens;
-      AssignmentType type = getAssignmentType(assignment);
-      int64_t rank = cast<ShapedType>(value.getType()).getRank();
-      bool scalars =
-          order == RowOrder::Slot && rank == 2 &&
-          cast<ShapedType>(value.getType()).getDimSize(1) == type.getK();
-      int64_t count = type.hasStaticTokens() ? type.getTokens() : tokens;
-      return scalars ? count : count * type.getK();
-    };
-    if (auto linear = dyn_cast<ParallelLinearOp>(op))
-      return rows(RowOrder::Grouped, linear.getAssignment());
-    if (auto group = dyn_cast<GroupOp>(op))
-      return rows(RowOrder::Grouped, group.getAssignment());
-    if (auto scatter = dyn_cast<ScatterOp>(op))
-      return rows(RowOrder::Slot, scatter.getAssignment());
-    if (auto rowwise = dyn_cast<RowwiseOp>(op))
-      return rowwise.getAssignment()
-                 ? rows(rowwise.getOrder(), rowwise.getAssignment())
-                 : dynamicSize(rowwise.getIns()[0], 0);
-    if (auto unpack = dyn_cast<UnpackAssignmentOp>(op))
-      return rows(RowOrder::Grouped, unpack.getAssignment());
-    // Elementwise and alike.
-    for (Value operand : op->getOperands())
-      if (auto type = dyn_cast<RankedTensorType>(operand.getType());
-          type && type.getRank() > dim && type.isDynamicDim(dim) &&
-          type.getShape() == cast<ShapedType>(value.getType()).getShape())
-        return dynamicSize(operand, dim);
-    return tokens;
+    std::optional<LinearExpr> size = dims.sizeOf(value, dim);
+    if (!size)
+      return tokens;
+    int64_t number = size->getConstant();
+    for (auto &[name, coefficient] : size->getTerms())
+      number += coefficient * tokens;
+    return number;
   }
 
   /// Infinite for what cannot be saved.
@@ -516,7 +476,10 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
         return function.emitError()
                << "has a result that depends on a cotangent";
 
-    SmallVector<Value> cut = chooseCut(joint);
+    FailureOr<Dimensions> dims = Dimensions::read(function);
+    if (failed(dims))
+      return failure();
+    SmallVector<Value> cut = chooseCut(joint, *dims);
 
     // Every value that callers see has a name, the same on both sides.
     Boundary boundary(&getContext());
@@ -545,7 +508,7 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       gradients.push_back(
           StringAttr::get(&getContext(), argumentName(function, i)));
     }
-    ArrayAttr residuals = connect(cut, joint.first, numResults, function,
+    ArrayAttr residuals = connect(cut, joint.first, numResults, function, *dims,
                                   boundary, "saved", forward, backward);
     func::FuncOp first = forward.build(), second = backward.build();
     second->setAttr("moe.residuals", residuals);
@@ -555,8 +518,9 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     second.setVisibility(function.getVisibility());
     function.erase();
     SmallVector<func::FuncOp> parts{second};
-    if (!later.empty())
-      splitBackward(second, prefix, wrt.asArrayRef(), later, boundary, parts);
+    if (!later.empty() && failed(splitBackward(second, prefix, wrt.asArrayRef(),
+                                               later, boundary, parts)))
+      return failure();
     for (func::FuncOp part : parts)
       accumulateGradients(part);
     return success();
@@ -628,11 +592,17 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
   /// Adds the residuals to both sides, and lists them. What producer gives is
   /// called `saved` and a number.
   ArrayAttr connect(ArrayRef<Value> cut, ArrayRef<Value> results,
-                    int64_t nextResult, func::FuncOp function,
+                    int64_t nextResult, func::FuncOp function, Dimensions &dims,
                     Boundary &boundary, StringRef saved, Extraction &producer,
                     Extraction &consumer) {
     Builder b(&getContext());
-    Weights weights{tokens};
+    Weights weights{dims, tokens};
+    auto withDims = [&](ArrayAttr sizes, DictionaryAttr given = nullptr) {
+      NamedAttrList list(given ? given : b.getDictionaryAttr({}));
+      if (sizes && !list.get("moe.dims"))
+        list.set("moe.dims", sizes);
+      return list.getDictionary(&getContext());
+    };
     SmallVector<Attribute> list;
     auto add = [&](StringRef kind, int64_t index, DictionaryAttr attributes,
                    int64_t bytes) {
@@ -656,7 +626,8 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       const auto *result = llvm::find(results, value);
       if (result != results.end()) {
         int64_t i = result - results.begin();
-        DictionaryAttr attributes = producer.outputAttributes(i);
+        DictionaryAttr attributes =
+            withDims(dims.boundaryDimsOf(value), producer.outputAttributes(i));
         add("result", i, attributes, weights.bytes(value));
         consumer.addInput(value, attributes);
         continue;
@@ -664,7 +635,8 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       auto type = dyn_cast<AssignmentType>(value.getType());
       if (!type) {
         DictionaryAttr attributes =
-            boundary.name(nullptr, saved, "saved", /*numbered=*/true);
+            boundary.name(withDims(dims.boundaryDimsOf(value)), saved, "saved",
+                          /*numbered=*/true);
         add("saved", nextResult++, attributes, weights.bytes(value));
         producer.addOutput(value, attributes);
         consumer.addInput(value, attributes);
@@ -674,7 +646,9 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       SmallVector<Type> tables = boundaryTypes(type);
       for (auto [table, name] : llvm::zip_equal(tables, kTables)) {
         auto tensor = cast<RankedTensorType>(table);
-        names.push_back(boundary.name(nullptr, name, "table"));
+        ArrayAttr sizes =
+            tensor.hasStaticShape() ? ArrayAttr() : dims.boundaryDimsOf(value);
+        names.push_back(boundary.name(withDims(sizes), name, "table"));
         add("table", nextResult++, names.back(),
             4 * (tensor.hasStaticShape() ? tensor.getNumElements()
                                          : tokens * type.getK()));
@@ -693,8 +667,8 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     return sum;
   }
 
-  SmallVector<Value> chooseCut(const Joint &joint) {
-    Weights weights{tokens};
+  SmallVector<Value> chooseCut(const Joint &joint, Dimensions &dims) {
+    Weights weights{dims, tokens};
     DenseSet<Operation *> again;
     auto once = [&](Operation *op) {
       if (isFree(op) || policy == "recompute-all" || again.contains(op))
@@ -739,9 +713,10 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
   }
 
   /// Backward cut once more: gradients of weights may come later.
-  void splitBackward(func::FuncOp function, StringRef prefix,
-                     ArrayRef<int64_t> wrt, ArrayRef<int64_t> later,
-                     Boundary &boundary, SmallVectorImpl<func::FuncOp> &parts) {
+  LogicalResult splitBackward(func::FuncOp function, StringRef prefix,
+                              ArrayRef<int64_t> wrt, ArrayRef<int64_t> later,
+                              Boundary &boundary,
+                              SmallVectorImpl<func::FuncOp> &parts) {
     Block &block = function.getBody().front();
     Joint joint{&block, {}, {}, {}, {}};
     Extraction input(function, prefix.str() + "backward_input");
@@ -765,12 +740,15 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     for (Operation &op : block.without_terminator())
       if (!early.contains(&op) && !isFree(&op))
         joint.late.insert(&op);
-    Weights weights{tokens};
+    FailureOr<Dimensions> dims = Dimensions::read(function);
+    if (failed(dims))
+      return failure();
+    Weights weights{*dims, tokens};
     SmallVector<Value> cut = findCut(joint, weights, [&](Operation *op) {
       return !isFree(op) && (isMatrixProduct(op) || isDecision(op));
     });
     ArrayAttr carried = connect(cut, joint.first, joint.first.size(), function,
-                                boundary, "carried", input, weight);
+                                *dims, boundary, "carried", input, weight);
     func::FuncOp first = input.build(), second = weight.build();
     StringRef forward = info.getAs<StringAttr>("forward").getValue();
     first->setAttr("moe.residuals", function->getAttr("moe.residuals"));
@@ -783,6 +761,7 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       half.setVisibility(function.getVisibility());
       parts.push_back(half);
     }
+    return success();
   }
 };
 

@@ -2,7 +2,7 @@
 // Numbers are checked against PyTorch in python/tests/test_gradients_*.py.
 
 // CHECK-LABEL: func.func @linear_joint(
-// CHECK-SAME:    %[[X:[^:]*]]: tensor<?x16xf32> {moe.dims = ["T", 16], moe.name = "x"}, %[[W:[^:]*]]: tensor<8x32x16xf32>, %[[A:[^:]*]]: !moe.assignment<?x2, 8>, %[[DY:[^:]*]]: tensor<?x32xf32> {moe.name = "d_out0"})
+// CHECK-SAME:    %[[X:[^:]*]]: tensor<?x16xf32> {moe.dims = ["T", 16], moe.name = "x"}, %[[W:[^:]*]]: tensor<8x32x16xf32>, %[[A:[^:]*]]: !moe.assignment<?x2, 8>, %[[DY:[^:]*]]: tensor<?x32xf32> {moe.dims = ["2*T", 32], moe.name = "d_out0"})
 // CHECK-SAME:    -> (tensor<?x32xf32>, tensor<?x16xf32> {moe.dims = ["T", 16], moe.name = "d_x"}, tensor<8x32x16xf32> {moe.name = "d_arg1"})
 // CHECK-SAME:    moe.joint = {arguments = 3 : i64, cotangents = array<i64: 0>, primal = "linear", results = 1 : i64, wrt = array<i64: 0, 1>}
 // CHECK:         %[[Y:.*]] = moe.parallel_linear %[[X]], %[[W]] by %[[A]] from token to grouped out_in

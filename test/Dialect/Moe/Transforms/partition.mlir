@@ -62,10 +62,10 @@ func.func @f(%x: tensor<4x16xf32>, %w: tensor<8x4x16xf32>,
 // Called forward, and with names: its parts are forward and backward.
 // CHECK-LABEL: func.func @forward(
 // CHECK-SAME:    {moe.dims = ["T", 4], moe.name = "x"}
-// CHECK-SAME:    -> (tensor<?x4xf32> {moe.name = "y"}, tensor<?xi32> {moe.kind = "table", moe.name = "order"}, tensor<?xi32> {moe.kind = "table", moe.name = "position"}, tensor<8xi32> {moe.kind = "table", moe.name = "begin"}, tensor<8xi32> {moe.kind = "table", moe.name = "end"})
+// CHECK-SAME:    -> (tensor<?x4xf32> {moe.name = "y"}, tensor<?xi32> {moe.dims = ["2*T"], moe.kind = "table", moe.name = "order"}, tensor<?xi32> {moe.dims = ["2*T"], moe.kind = "table", moe.name = "position"}, tensor<8xi32> {moe.kind = "table", moe.name = "begin"}, tensor<8xi32> {moe.kind = "table", moe.name = "end"})
 // CHECK-LABEL: func.func @backward(
-// CHECK-SAME:    {moe.name = "d_y"}
-// CHECK-SAME:    {moe.kind = "table", moe.name = "order"}
+// CHECK-SAME:    {moe.dims = ["2*T", 4], moe.name = "d_y"}
+// CHECK-SAME:    {moe.dims = ["2*T"], moe.kind = "table", moe.name = "order"}
 // CHECK-SAME:    moe.backward = {cotangents = ["y"], forward = "forward", gradients = ["x", "w"]}
 func.func @forward(%x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", 4]},
                    %w: tensor<8x4x4xf32> {moe.name = "w"},

@@ -81,11 +81,18 @@ public:
   /// The sizes of a value as `moe.dims`; null where one is not known.
   ArrayAttr dimsOf(Value shaped);
 
+  /// The same for an argument of another function; of an assignment, for its
+  /// tables of slots. Null where there is nothing to say, or a size is no
+  /// multiple of a name in the arguments' `moe.dims`: a call could not tell the
+  /// name from it.
+  ArrayAttr boundaryDimsOf(Value value);
+
 private:
   LinearExpr resolve(const LinearExpr &expr) const;
   std::optional<LinearExpr> divide(const LinearExpr &a, const LinearExpr &b);
   std::optional<LinearExpr> valueOf(OpFoldResult value);
   std::optional<LinearExpr> compute(Value shaped, unsigned dim);
+  std::optional<LinearExpr> slotsOf(Value assignment);
   LogicalResult unifyOp(Operation *op);
   LogicalResult unifyRows(Operation *op, StringRef what, Value rows,
                           RowOrder order, Value assignment, bool scalar);

@@ -28,7 +28,8 @@ def MoeDifferentiate : Pass<"moe-differentiate", "::mlir::ModuleOp"> {
     sentinel slot has gradient zero; grouped rows outside every expert's range
     are never read. Calls are refused: inline them before.
 
-    `moe.joint` on the new function says how many arguments and results are
+    A cotangent has the `moe.dims` of its result, given or found from those of
+    the arguments. `moe.joint` on the new function says how many arguments and results are
     those of the function, which results have cotangents, and `wrt`.
 
     ```mlir before
@@ -142,6 +143,7 @@ def MoePartition : Pass<"moe-partition", "::mlir::ModuleOp"> {
     the one that saves the most bytes a FLOP first, until the budget is held; a
     remark says what each costs.
 
+    Values that cross have `moe.dims`, where those of the function say them.
     Arguments of the function are residuals of no cost: they are passed again,
     never copied. `moe.residuals` on the backward function lists its residuals
     in order: kind `argument` (its number in `index`), `result` (a result of the
@@ -840,6 +842,52 @@ def MoeSimplifyKernels : Moe_FusionPass<"moe-simplify-kernels"> {
 //===----------------------------------------------------------------------===//
 // Level 2: buffers
 //===----------------------------------------------------------------------===//
+
+def MoeWidenLinalg : Pass<"moe-widen-linalg", "::mlir::func::FuncOp"> {
+  let summary = "linalg on bf16 and f16 computes in f32";
+  let description = [{
+    Rounding happens at a tensor's element type and nowhere else: the scalars of
+    a linalg op on tensors of bf16 or f16 become f32, rounded when they are
+    stored. What is summed is summed in a tensor of f32 and rounded at the end.
+    A rounding that the region writes (`arith.truncf`) stays. Ops whose region
+    only moves, or holds regions of its own, stay as they are.
+
+    ```mlir before
+    func.func @f(%x: tensor<4x16xbf16>, %w: tensor<16x8xbf16>,
+                 %init: tensor<4x8xbf16>) -> tensor<4x8xbf16> {
+      %y = linalg.matmul ins(%x, %w : tensor<4x16xbf16>, tensor<16x8xbf16>)
+          outs(%init : tensor<4x8xbf16>) -> tensor<4x8xbf16>
+      return %y : tensor<4x8xbf16>
+    }
+    ```
+    becomes
+    ```mlir after
+    #map = affine_map<(d0, d1, d2) -> (d0, d2)>
+    #map1 = affine_map<(d0, d1, d2) -> (d2, d1)>
+    #map2 = affine_map<(d0, d1, d2) -> (d0, d1)>
+    func.func @f(%arg0: tensor<4x16xbf16>, %arg1: tensor<16x8xbf16>,
+                 %arg2: tensor<4x8xbf16>) -> tensor<4x8xbf16> {
+      %0 = arith.extf %arg2 : tensor<4x8xbf16> to tensor<4x8xf32>
+      %1 = linalg.generic {indexing_maps = [#map, #map1, #map2],
+          iterator_types = ["parallel", "parallel", "reduction"]}
+          ins(%arg0, %arg1 : tensor<4x16xbf16>, tensor<16x8xbf16>)
+          outs(%0 : tensor<4x8xf32>) {
+      ^bb0(%in: bf16, %in_0: bf16, %out: f32):
+        %3 = arith.extf %in : bf16 to f32
+        %4 = arith.extf %in_0 : bf16 to f32
+        %5 = arith.mulf %3, %4 : f32
+        %6 = arith.addf %out, %5 : f32
+        linalg.yield %6 : f32
+      } -> tensor<4x8xf32>
+      %2 = arith.truncf %1 : tensor<4x8xf32> to tensor<4x8xbf16>
+      return %2 : tensor<4x8xbf16>
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::tensor::TensorDialect"];
+}
 
 def MoeToDestinationStyle : Pass<"moe-to-destination-style", "::mlir::ModuleOp"> {
   let summary = "public functions write the caller's buffers";
