@@ -56,6 +56,15 @@ def test_assign_ids_tests_range_before_narrowing():
     equal(end, torch.tensor([1, 2], dtype=torch.int32))
 
 
+def test_assign_ids_of_32_bits_out_of_range():
+    ids = torch.tensor([[0, -1], [2, 1], [2**31 - 1, -(2**31)]], dtype=torch.int32)
+    slots = Slots(ids, 2)
+    assert slots.rows == 2
+    _, position, _, end = interpret(tables(slots), ids)
+    equal(position, torch.tensor([0, -1, -1, 1, -1, -1], dtype=torch.int32))
+    equal(end, torch.tensor([1, 2], dtype=torch.int32))
+
+
 @pytest.mark.parametrize(
     "counts, capacity, begin, end",
     [
