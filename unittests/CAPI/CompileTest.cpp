@@ -151,3 +151,44 @@ TEST_F(CompileTest, ErrorsAreOfTheirThread) {
   EXPECT_EQ(other, "");
   EXPECT_TRUE(contains(moe_last_error(), "z80"));
 }
+
+TEST_F(CompileTest, NullArgumentsAreRefusedByName) {
+  moe_module *module = nullptr;
+  auto refused = [](moe_status status, const std::string &message) {
+    EXPECT_EQ(status, MOE_INVALID_ARGUMENT);
+    EXPECT_TRUE(contains(moe_last_error(), message)) << moe_last_error();
+  };
+  refused(moe_compile(text.data(), text.size(), nullptr, nullptr),
+          "moe_compile: out is null");
+  refused(moe_compile(nullptr, 0, nullptr, &module),
+          "moe_compile: text is null");
+  refused(moe_module_load("x", nullptr), "moe_module_load: out is null");
+  refused(moe_module_load(nullptr, &module), "moe_module_load: path is null");
+  moe_options options{1, "cpu", nullptr};
+  refused(moe_compile(text.data(), text.size(), &options, &module),
+          "struct_size is 1, expected at least 24: set it to "
+          "sizeof(moe_options)");
+  options = {sizeof(moe_options), "cpu", "fast"};
+  refused(moe_compile(text.data(), text.size(), &options, &module),
+          "'fast' is not of the form key=value");
+  EXPECT_EQ(module, nullptr);
+
+  ASSERT_EQ(moe_compile(text.data(), text.size(), nullptr, &module), MOE_OK)
+      << moe_last_error();
+  uint64_t bytes;
+  refused(moe_workspace_size(module, "twice", nullptr, 2, &bytes),
+          "moe_workspace_size: a null argument");
+  refused(moe_workspace_size(module, nullptr, nullptr, 0, &bytes),
+          "moe_workspace_size: a null argument");
+  refused(moe_invoke(nullptr, "twice", nullptr, 0, nullptr),
+          "moe_invoke: a null argument");
+  refused(moe_invoke(module, nullptr, nullptr, 0, nullptr),
+          "moe_invoke: a null argument");
+  refused(moe_invoke(module, "thrice", nullptr, 0, nullptr),
+          "no entry 'thrice'; the module has: twice");
+  refused(moe_invoke(module, "twice", nullptr, 0, &bytes),
+          "entry 'twice' runs on the CPU: the stream must be null");
+  EXPECT_STREQ(moe_module_manifest(nullptr), "");
+  moe_module_release(module);
+  moe_module_release(nullptr);
+}

@@ -565,3 +565,19 @@ func.func @rowwise_op(%x: tensor<?x16xf32>) {
   }
   return
 }
+
+// -----
+
+// expected-error@+1 {{moe.inout is a unit attribute, got "yes"}}
+func.func private @inout(tensor<?x4xf32> {moe.inout = "yes"})
+
+// -----
+
+func.func @grouped_without(%x: tensor<?x4xf32>) {
+  // expected-error@+1 {{in grouped order}}
+  %y = moe.rowwise grouped ins(%x : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}

@@ -261,3 +261,135 @@ func.func @fold(%p: tensor<?x2xf32>, %o: tensor<?xf32>, %a: !moe.assignment<?x2,
   %y = moe.fold_partials %p : tensor<?x2xf32> by %a : !moe.assignment<?x2, 8> to slot outs(%o : tensor<?xf32>)
   return
 }
+
+// -----
+
+func.func @sort_capacity(%i: tensor<4x2xi32>, %s: tensor<8xi32>) {
+  // expected-error@+1 {{takes a capacity with counts, not with ids}}
+  %o:4 = moe.sort_slots ids(%i : tensor<4x2xi32>) capacity 4 outs(%s, %s, %s, %s : tensor<8xi32>, tensor<8xi32>, tensor<8xi32>, tensor<8xi32>)
+  return
+}
+
+// -----
+
+func.func @sort_ids(%i: tensor<4x?xi32>, %s: tensor<8xi32>) {
+  // expected-error@+1 {{wants ids to be (T, K) with a static K, got 'tensor<4x?xi32>'}}
+  %o:4 = moe.sort_slots ids(%i : tensor<4x?xi32>) outs(%s, %s, %s, %s : tensor<8xi32>, tensor<8xi32>, tensor<8xi32>, tensor<8xi32>)
+  return
+}
+
+// -----
+
+func.func @route_shapes(%l: tensor<?xf32>, %g: tensor<?x2xf32>, %i: tensor<?x2xi32>) {
+  // expected-error@+1 {{wants logits (T, E) and gates (T, K), got 'tensor<?xf32>' and 'tensor<?x2xf32>'}}
+  %o:2 = moe.route_rows %l : tensor<?xf32> softmax score_then_topk outs(%g, %i : tensor<?x2xf32>, tensor<?x2xi32>)
+  return
+}
+
+// -----
+
+func.func @route_grad_shapes(%l: tensor<?x8xf32>, %i: tensor<?x2xi32>, %g: tensor<?xf32>) {
+  // expected-error@+1 {{wants logits (T, E) and d_gates (T, K), got 'tensor<?x8xf32>' and 'tensor<?xf32>'}}
+  %o = moe.route_grad_rows %l, %i, %g : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?xf32> softmax score_then_topk outs(%l : tensor<?x8xf32>)
+  return
+}
+
+// -----
+
+func.func @rhs_rank(%x: tensor<?x16xf32>, %w: tensor<32x16xf32>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
+  // expected-error@+1 {{wants rhs to be (E, out, in) or (E, in, out), static, got 'tensor<32x16xf32>'}}
+  %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out_in : tensor<?x16xf32>, tensor<32x16xf32>) columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @rhs_type(%x: tensor<?x16xf32>, %w: tensor<8x32x16xbf16>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
+  // expected-error@+1 {{wants lhs and rhs of one element type, got 'tensor<?x16xf32>' and 'tensor<8x32x16xbf16>'}}
+  %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out_in : tensor<?x16xf32>, tensor<8x32x16xbf16>) columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @lhs_rank(%x: tensor<?x?xf32>, %w: tensor<8x32x16xf32>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
+  // expected-error@+1 {{wants lhs to be rows of a static width, got 'tensor<?x?xf32>'}}
+  %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out_in : tensor<?x?xf32>, tensor<8x32x16xf32>) columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @pair_order(%x: tensor<?x16xf32>, %w: tensor<8x32x16xf32>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
+  // expected-error@+1 {{expected token, slot or grouped, got 'tokens'}}
+  %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from tokens, %w out_in : tensor<?x16xf32>, tensor<8x32x16xf32>) columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @pair_layout(%x: tensor<?x16xf32>, %w: tensor<8x32x16xf32>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
+  // expected-error@+1 {{expected out_in or in_out, got 'out'}}
+  %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out : tensor<?x16xf32>, tensor<8x32x16xf32>) columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @port_kind(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{expected a port (rows, scalar, expert, sum or partials), got 'row'}}
+  %y = moe.map_rows token ins(%x : tensor<?x16xf32> row token) outs(%x : tensor<?x16xf32> rows token) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @port_order(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{expected a row order (token, slot or grouped), got 'tokens'}}
+  %y = moe.map_rows token ins(%x : tensor<?x16xf32> rows tokens) outs(%x : tensor<?x16xf32> rows token) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @yielded(%x: tensor<?x16xbf16>) {
+  // expected-error@+1 {{wants yielded value #0 to be 'f32', got 'bf16'}}
+  %y = moe.map_rows token ins(%x : tensor<?x16xbf16> rows token) outs(%x : tensor<?x16xbf16> rows token) {
+  ^bb0(%v: f32):
+    %h = arith.truncf %v : f32 to bf16
+    moe.yield %h : bf16
+  }
+  return
+}
+
+// -----
+
+func.func @combine_addends(%x: tensor<?x16xf32>, %o: tensor<4x16xf32>, %a: !moe.assignment<4x2, 8>) {
+  // expected-error@+1 {{wants an addend for each of the 1 sums or none, got 2}}
+  %y = moe.combine_rows by %a : !moe.assignment<4x2, 8> ins(%x : tensor<?x16xf32> rows grouped) addends(%o, %o : tensor<4x16xf32>, tensor<4x16xf32>) outs(%o : tensor<4x16xf32> rows token) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
