@@ -24,6 +24,10 @@
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/cut.npy 2>&1 | FileCheck %s --check-prefix=CUT
 // RUN: head -c 130 %t/x.npy > %t/short.npy
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/short.npy 2>&1 | FileCheck %s --check-prefix=SHORT
+// RUN: %python -c "h = repr(dict(descr='<f4', fortran_order=False, shape=(2**40, 2**40))).encode(); open(r'%t/huge.npy', 'wb').write(b'\x93NUMPY\x01\x00' + bytes([len(h), 0]) + h)"
+// RUN: not moe-run %s --entry=same --interpret --arg x=%t/huge.npy 2>&1 | FileCheck %s --check-prefix=HUGE
+// RUN: %python -c "h = b'{no header'; open(r'%t/header.npy', 'wb').write(b'\x93NUMPY\x01\x00' + bytes([len(h), 0]) + h)"
+// RUN: not moe-run %s --entry=same --interpret --arg x=%t/header.npy 2>&1 | FileCheck %s --check-prefix=HEADER
 
 // FILE: moe-run: error: cannot open input file {{.*}}none.mlir
 // NOENTRY: moe-run: error: say which entry to run with --entry; the module has same, index, wide, flat
@@ -45,6 +49,8 @@
 // OUT: moe-run: error: --out out2={{.*}}y.npy: there is no result 2, the entry has 2
 // OUTFILE: moe-run: error: {{.*}}none/y.npy: cannot be written: No such file or directory
 // CUT: moe-run: error: argument x: {{.*}}cut.npy: ends within its header
+// HUGE: moe-run: error: argument x: {{.*}}huge.npy: has a shape that is too large
+// HEADER: moe-run: error: argument x: {{.*}}header.npy: has a header that is not understood: {no header
 // SHORT: moe-run: error: argument x: {{.*}}short.npy: holds 2 bytes, its shape wants 48
 
 func.func @same(%x: tensor<?x4xf32> {moe.dims = ["T", 4]},
