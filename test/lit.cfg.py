@@ -29,7 +29,7 @@ llvm.add_tool_substitutions(
 llvm.add_tool_substitutions(
     [
         ToolSubst(tool, unresolved="ignore")
-        for tool in ("moe-opt", "moe-run", "moe-compile", "moe-reduce", "moe-lsp-server", "moe-fuzz")
+        for tool in ("moe-opt", "moe-run", "moe-compile", "moe-reduce", "moe-lsp-server", "moe-fuzz", "moe-break")
     ],
     [config.moe_tools_dir],
 )

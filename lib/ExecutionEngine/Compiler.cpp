@@ -220,6 +220,8 @@ OwningOpRef<ModuleOp> Driver::parse() {
 }
 
 void Driver::atStage(StringRef stage, OpPassManager &pm) {
+  if (invocation.atStage)
+    invocation.atStage(stage, pm);
   if (llvm::is_contained(invocation.printAfter, stage))
     pm.addPass(
         std::make_unique<StagePrinter>(stage, llvm::errs(), /*ended=*/nullptr));

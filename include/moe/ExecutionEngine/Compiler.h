@@ -10,8 +10,13 @@
 #include "mlir/Support/LLVM.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
+#include <functional>
 #include <memory>
 #include <string>
+
+namespace mlir {
+class OpPassManager;
+} // namespace mlir
 
 namespace moe {
 
@@ -35,6 +40,9 @@ struct CompilerInvocation {
   /// The input is in the LLVM dialect and has its manifest: for tests of what
   /// follows the pipeline. Never set for input from outside.
   bool startAtLLVM = false;
+  /// Adds passes where a stage ends, before its IR is printed: test programs
+  /// break the IR there.
+  std::function<void(llvm::StringRef stage, mlir::OpPassManager &pm)> atStage;
 
   /// Reads "module", "mlir-stage=<stage>", "llvm", "object" or "manifest";
   /// false for any other text.

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forward and backward of small layers under compute-sanitizer's memcheck, racecheck and synccheck.
+
+    python python/tests/gpu_sanitize.py [--tools memcheck] [--layers gated]
+
+Exit code 1 where a tool reports an error, or where there is no compute-sanitizer or GPU.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+TOOLS = ["memcheck", "racecheck", "synccheck"]
+# Together they have every kernel: products with and without gathering, biases, row sums, folds, routing.
+LAYERS = ["gated", "interleaved", "routed", "adapter", "attention"]
+
+
+def run_layers(names):
+    """What the tools watch. Widths of a full tile and a part of one; an expert without rows."""
+    import gpu
+    import layer_list
+    import moe_mlir
+    import torch
+    from test_gpu_layers import backward_of, compiled, make, run_both
+
+    for dtype in ("bf16", "f32"):
+        for name in names:
+            layer = layer_list.make_layers(dtype)[name]
+            module = moe_mlir.compile(layer.text, target=gpu.TARGET, grad="all")
+            for entry in layer.entries:
+                given = layer_list.arguments_of(layer, entry, 150)
+                wanted = module[entry if entry == "forward" else f"{entry}_forward"].inputs
+                run_both(module, entry,
+                         [a.to(gpu.DEVICE, getattr(torch, s["dtype"])) for a, s in zip(given, wanted, strict=True)])
+    for shape in (("empty", 200, 2, 8, 264, 136), ("hot", 300, 4, 8, 256, 256), ("random", 0, 2, 8, 64, 32)):
+        arguments, cotangent = make(*shape, torch.bfloat16)
+        backward_of(compiled(shape[2], shape[3], *shape[4:], torch.bfloat16), arguments, cotangent)
+    torch.cuda.synchronize()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tools", nargs="*", default=TOOLS, choices=TOOLS)
+    parser.add_argument("--layers", nargs="*", default=LAYERS)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.inside:
+        run_layers(given.layers)
+        return 0
+    program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not pathlib.Path(program).is_file():
+        print("gpu_sanitize: no compute-sanitizer: it comes with the CUDA toolkit", file=sys.stderr)
+        return 1
+    # Compiled before, so that the tools see calls alone.
+    mine = [sys.executable, str(pathlib.Path(__file__).resolve()), "--inside", "--layers", *given.layers]
+    if subprocess.run(mine).returncode:
+        return 1
+    failed = 0
+    for tool in given.tools:
+        # Kernels of torch's that fill and check are not ours to judge.
+        command = [program, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", "regex:.*(at::|cub|elementwise|reduce_kernel).*"]
+        done = subprocess.run([*command, *mine], capture_output=True, text=True,
+                              env=dict(os.environ, PYTORCH_NO_CUDA_MEMORY_CACHING="1"))
+        summary = [line for line in done.stdout.splitlines() if "SUMMARY" in line]
+        print(f"{tool}: {'; '.join(summary) or done.stdout[-500:] + done.stderr[-500:]}", flush=True)
+        if done.returncode or not summary:
+            failed = 1
+            print(done.stdout[:4000])
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
