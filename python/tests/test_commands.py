@@ -29,6 +29,17 @@ def test_every_make_command_that_is_named_exists():
             assert name in phony, f"{page.name} names make {name}"
 
 
+def test_every_pass_and_op_is_in_a_lit_test():
+    """By name; that a test says enough of it is for reviews."""
+    tests = "\n".join(p.read_text() for p in (ROOT / "test").rglob("*") if p.suffix in (".mlir", ".test"))
+    definitions = {p: p.read_text() for p in (ROOT / "include").rglob("*.td")}
+    passes = [name for text in definitions.values() for name in re.findall(r':\s*Pass<"([\w-]+)"', text)]
+    ops = [f"{dialect.lower()}.{name}" for text in definitions.values()
+           for dialect, name in re.findall(r'^def (Moe|NVTile)_\w+ : \w*Op<"(\w+)"', text, re.M)]
+    assert len(passes) > 20 and len(ops) > 45
+    assert not [name for name in passes + ops if not re.search(rf"{name}(?![\w-])", tests)]
+
+
 @pytest.fixture
 def bare(tmp_path):
     """A checkout on a machine without a package, its user not root; programs that would change it say so."""
