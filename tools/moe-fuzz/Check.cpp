@@ -18,6 +18,7 @@
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Runtime/Module.h"
 
+#include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/SymbolTable.h"
@@ -109,7 +110,10 @@ public:
   void runBeforePass(Pass *pass, Operation *op) override {
     if (pass->getArgument().empty() || check.failed())
       return;
-    addCells(pass->getArgument(), op, check.cells);
+    // No op of the table is left after that, and walks take long.
+    if (!lowered)
+      addCells(pass->getArgument(), op, check.cells);
+    lowered |= pass->getArgument() == "convert-moe-to-scf";
     if (!onBuffers)
       before.emplace_back(op);
   }
@@ -162,7 +166,7 @@ private:
 
   Check &check;
   SmallVector<OperationFingerPrint> before;
-  bool onBuffers = false;
+  bool onBuffers = false, lowered = false;
 };
 
 } // namespace
@@ -487,16 +491,24 @@ void Check::toCPU() {
   ::moe::MoeToCPUOptions cpu;
   cpu.features = rng.pick({hostFeatures(), hostFeatures(),
                            std::string("+avx2,+fma"), std::string()});
-  if (!runPasses(
-          [&](OpPassManager &pm) { ::moe::buildMoeToCPUPipeline(pm, cpu); }))
-    return;
-  if (!options.compile)
+  if (!runPasses([&](OpPassManager &pm) {
+        // Below kernels on buffers only compiled code answers for the passes.
+        if (options.compile)
+          ::moe::buildMoeToCPUPipeline(pm, cpu);
+        else
+          ::moe::buildMoeToKernelsPipeline(pm, cpu.gradients, "cpu",
+                                           /*align=*/1,
+                                           [](StringRef, OpPassManager &) {});
+      }) ||
+      !options.compile)
     return;
   std::string text;
   llvm::raw_string_ostream os(text);
-  module->print(os);
+  if (mlir::failed(writeBytecodeToFile(*module, os)))
+    return fail("the module has no bytecode");
   ::moe::CompilerInvocation invocation;
-  invocation.input = llvm::MemoryBuffer::getMemBuffer(text, "moe-fuzz");
+  invocation.input = llvm::MemoryBuffer::getMemBuffer(
+      text, "moe-fuzz", /*RequiresNullTerminator=*/false);
   invocation.options.push_back("opt-level=0");
   invocation.startAtLLVM = true;
   auto compiled = run::compileAndLoad(std::move(invocation));
