@@ -59,7 +59,7 @@ def test_other_rows(dtype):
 
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
-@pytest.mark.parametrize("dtype, depth", [("f32", 1100), ("bf16", 2211)])
+@pytest.mark.parametrize("dtype, depth", [("f32", 1100), ("f32", 2048), ("bf16", 2211)])
 def test_long_products(dtype, depth, layout):
     """More columns than one panel holds, more rows than one task takes."""
     tokens, width, experts = 900, 70, 2
@@ -82,7 +82,7 @@ def test_long_products(dtype, depth, layout):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_long_sums(dtype, cpu, layout):
     """More rows than are packed at a time, more of both widths than a task takes."""
-    tokens, d, n, experts = 700, 150, 211, 3
+    tokens, d, n, experts = 700, 290, 275, 3
     shape = (experts, n, d) if layout == "out_in" else (experts, d, n)
     w, s = f"tensor<{'x'.join(map(str, shape))}xf32>", f"!moe.assignment<?x1, {experts}>"
     x, dy = f"tensor<?x{d}x{dtype}>", f"tensor<?x{n}x{dtype}>"
@@ -106,3 +106,16 @@ func.func @f(%x: {x} {{moe.dims = ["T", {d}]}}, %dy: {dy} {{moe.dims = ["T", {n}
         exact = dy[rows].double().t() @ x[rows].double()
         exact = exact if layout == "out_in" else exact.t()
         assert ((out[expert].double() - exact).abs() <= 1e-5 * tokens**0.5).all()
+
+
+def test_no_width():
+    """A weight gradient without elements: nothing to write, and nothing to divide by."""
+    module = moe_mlir.compile("""
+func.func @f(%x: tensor<?x0xf32> {moe.dims = ["T", 0]}, %dy: tensor<?x5xf32> {moe.dims = ["T", 5]},
+             %ids: tensor<?x1xi32> {moe.dims = ["T", 1]}) -> tensor<3x5x0xf32> {
+  %a = moe.assign ids(%ids : tensor<?x1xi32>) : !moe.assignment<?x1, 3>
+  %w = moe.weight_grad %x from token, %dy from slot by %a out_in
+      : tensor<?x0xf32>, tensor<?x5xf32>, !moe.assignment<?x1, 3> -> tensor<3x5x0xf32>
+  return %w : tensor<3x5x0xf32>
+}""")
+    assert module(torch.ones(4, 0), torch.ones(4, 5), torch.zeros(4, 1, dtype=torch.int32)).shape == (3, 5, 0)

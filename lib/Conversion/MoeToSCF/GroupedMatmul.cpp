@@ -18,8 +18,6 @@ constexpr int64_t kRows = 384;
 /// Rows for which weights are used as they come, and those that share one
 /// reading of them.
 constexpr int64_t kFewRows = 8, kStreamRows = 4;
-/// Rows that a region's operands are fetched ahead by.
-constexpr int64_t kRowsAhead = 8;
 /// Bytes of a packed panel: half of a common second-level cache.
 constexpr int64_t kPanelBytes = 256 * 1024;
 
@@ -50,11 +48,11 @@ private:
   void accumulate(Value sub);
   void stream(Value sub);
   void panelProducts(Value sub);
-  void pass(Value sub, ArrayRef<Slice> slices, bool fresh);
+  void pass(Value sub, ArrayRef<Slice> slices, bool fresh, bool complete);
   void pack(Value sub, const Slice &slice, Value panelRow);
   Value weightRow(const Pair &pair, Value sub, Value v, int64_t lane);
-  void epilogue(Value sub);
-  void fetchAhead(Value i, Value firstColumn);
+  void epilogue(Value sub, Value first, Value last, Value accRow);
+  void fetch(Value sub, Value i);
   void foldSums(Value sub);
 
   /// Accumulator vector v of panel `sub`: region value and column block.
@@ -135,7 +133,10 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
     steps += llvm::divideCeil(pair.depth, kind.step());
   panel =
       b.stack({std::min(steps, capacity), tile.columns()}, kind.panelElement());
-  acc = b.stack({rows, tile.columns()}, kind.compute);
+  // Sums of a tile go to the region at once, while they are in the cache; of
+  // all rows they are kept only where the weights come in several panels.
+  int64_t accRows = steps <= capacity ? std::max(kFewRows, tile.rows) : rows;
+  acc = b.stack({accRows, tile.columns()}, kind.compute);
   if (!kind.pairs && kind.element != kind.compute)
     stage = b.stack({tile.rows, std::min(steps, capacity)}, kind.compute);
   lanes.clear();
@@ -159,7 +160,6 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
     return foldSums(part);
   if (span == 1) {
     accumulate(part);
-    epilogue(part);
     foldSums(part);
     return;
   }
@@ -167,12 +167,11 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
   b.loop(from, b.minimum(b.add(from, span), b.index(panels)), 1,
          [&](Value sub) {
            accumulate(sub);
-           epilogue(sub);
            foldSums(sub);
          });
 }
 
-/// acc = the rows times the panel's weights, over all pairs.
+/// The rows times the panel's weights, over all pairs, and the region on them.
 void Matmul::accumulate(Value sub) {
   if (llvm::any_of(pairs, [](const Pair &pair) {
         return pair.layout == WeightLayout::InOut;
@@ -230,6 +229,7 @@ void Matmul::stream(Value sub) {
                       kLanes);
     });
   });
+  epilogue(sub, zero, count, zero);
 }
 
 /// With weights that are packed first, for many rows.
@@ -242,7 +242,7 @@ void Matmul::panelProducts(Value sub) {
     SmallVector<Slice> all;
     for (const Pair &pair : pairs)
       all.push_back({&pair, zero, pair.depth});
-    pass(sub, all, /*fresh=*/true);
+    pass(sub, all, /*fresh=*/true, /*complete=*/true);
     return;
   }
   b.loop(zero, count, 1, [&](Value i) {
@@ -251,19 +251,25 @@ void Matmul::panelProducts(Value sub) {
   });
   int64_t depth = capacity * kind.step();
   for (const Pair &pair : pairs) {
+    bool complete = &pair == &pairs.back();
     int64_t rest = pair.depth % depth;
-    if (pair.depth >= depth)
+    if (complete && !rest)
+      rest = std::min(pair.depth, depth);
+    if (pair.depth > rest)
       b.loop(zero, b.index(pair.depth - rest), depth, [&](Value k) {
-        pass(sub, Slice{&pair, k, depth}, /*fresh=*/false);
+        pass(sub, Slice{&pair, k, depth}, /*fresh=*/false, /*complete=*/false);
       });
-    if (rest)
+    if (rest || complete)
       pass(sub, Slice{&pair, b.index(pair.depth - rest), rest},
-           /*fresh=*/false);
+           /*fresh=*/false, complete);
   }
 }
 
-/// Packs the slices, one below the other, and adds their products to acc.
-void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh) {
+/// Packs the slices, one below the other, and adds their products to acc. With
+/// `fresh` sums start at zero, and acc holds those of one tile; with `complete`
+/// the region runs on them.
+void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh,
+                  bool complete) {
   SmallVector<int64_t> panelRows;
   int64_t steps = 0;
   for (const Slice &slice : slices) {
@@ -275,6 +281,9 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh) {
     // The last tile repeats the last row; nobody reads the repetitions.
     SmallVector<Row> tileRows;
     Value last = b.sub(count, b.index(1));
+    Value end = b.minimum(b.add(tileRow, tile.rows), count);
+    if (complete)
+      b.loop(tileRow, end, 1, [&](Value i) { fetch(sub, i); });
     for (int64_t i = 0; i < tile.rows; ++i) {
       Value at = b.add(firstRow, b.minimum(b.add(tileRow, i), last));
       tileRows.push_back(b.groupedRow(tables, at, expert));
@@ -329,7 +338,10 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh) {
         product.last = ends[index];
       products.push_back(product);
     }
-    emitTile(b, tile, kind, acc, tileRow, fresh, products);
+    Value accRow = fresh ? b.index(0) : tileRow;
+    emitTile(b, tile, kind, acc, accRow, fresh, products);
+    if (complete)
+      epilogue(sub, tileRow, end, accRow);
   });
 }
 
@@ -394,18 +406,17 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
       });
 }
 
-/// Row operands of the region, for the row some rows after i: of each row only
-/// the panel's columns are read, too few for the CPU to see where it goes on.
-void Matmul::fetchAhead(Value i, Value firstColumn) {
+/// Brings the region's operands for row i: of each row only the panel's columns
+/// are read, too few for the CPU to see where it goes on.
+void Matmul::fetch(Value sub, Value i) {
+  Value firstColumn = b.mul(sub, panelColumns());
   Row row;
   for (auto [index, in] : llvm::enumerate(op.getIns())) {
     PortAttr port = region.inPort(index);
     if (!port.hasColumns() || port.getKind() == PortKind::Expert)
       continue;
-    if (!row.expert) {
-      Value ahead = b.minimum(b.add(i, kRowsAhead), b.sub(count, b.index(1)));
-      row = b.groupedRow(tables, b.add(firstRow, ahead), expert);
-    }
+    if (!row.expert)
+      row = b.groupedRow(tables, b.add(firstRow, i), expert);
     auto type = cast<MemRefType>(in.getType());
     int64_t line = 64 * 8 / type.getElementTypeBitWidth();
     int64_t blocks = port.getCount(), each = panelColumns();
@@ -421,12 +432,13 @@ void Matmul::fetchAhead(Value i, Value firstColumn) {
   }
 }
 
-/// The rowwise region on the panel's columns of every row.
-void Matmul::epilogue(Value sub) {
+/// The rowwise region on the panel's columns of some rows, the first of which
+/// is `accRow` of acc.
+void Matmul::epilogue(Value sub, Value first, Value last, Value accRow) {
   Value firstColumn = b.mul(sub, panelColumns());
-  b.loop(b.index(0), count, 1, [&](Value i) {
+  b.loop(first, last, 1, [&](Value i) {
     Row row = b.groupedRow(tables, b.add(firstRow, i), expert);
-    fetchAhead(i, firstColumn);
+    Value from = b.add(accRow, b.sub(i, first));
     Values once = region.rowValues(row);
     b.columns(firstColumn, panelColumns(), region.width,
               [&](Value column, int64_t present) {
@@ -434,7 +446,7 @@ void Matmul::epilogue(Value sub) {
                 Values accumulated;
                 for (int64_t value = 0; value < values; ++value)
                   accumulated.push_back(b.loadVector(
-                      acc, i, b.add(at, value * panelColumns()), kLanes));
+                      acc, from, b.add(at, value * panelColumns()), kLanes));
                 Values yielded =
                     region.columns(row, once, column, present, accumulated);
                 unsigned sum = 0;

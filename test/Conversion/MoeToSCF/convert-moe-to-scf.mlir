@@ -28,15 +28,18 @@ func.func @sort_counts(%n: memref<8xi64>, %o: memref<?xi32>, %p: memref<?xi32>,
 
 // -----
 
-// The micro-kernel: six rows by four vectors of 16 columns. For few rows: 16 by
-// 16 weights, transposed in registers, for four rows.
+// The micro-kernel: six rows by four vectors of 16 columns, whose sums leave
+// before the next tile. For few rows: 16 by 16 weights, transposed in registers,
+// for four rows.
 // CHECK-LABEL: func @matmul
 // CHECK:       scf.parallel
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<32x64xf32>
-// CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<384x64xf32>
+// CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<8x64xf32>
 // CHECK:       %{{.*}}:24 = scf.for
 // CHECK-COUNT-24: vector.fma
 // CHECK-NOT:   vector.fma
+// CHECK:       arith.truncf %{{.*}} : vector<16xf32> to vector<16xbf16>
+// CHECK:       vector.store
 // CHECK:       } else {
 // CHECK:       %{{.*}}:4 = scf.for
 // CHECK:       memref.prefetch
@@ -96,14 +99,17 @@ func.func @two_pairs(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
 
 // -----
 
-// The left side is packed by eights, for tiles of eight rows by two vectors.
+// Both sides are packed 128 rows at a time, for tiles of six rows by four
+// vectors; with an expert's last rows a tile's sums are written.
 // CHECK-LABEL: func @outer
 // CHECK:       memref.collapse_shape
 // CHECK:       scf.parallel
-// CHECK:       memref.alloca() {alignment = 64 : i64} : memref<1560x8xf32>
-// CHECK:       vector.extract_strided_slice %{{.*}} : vector<16xf32> to vector<8xf32>
-// CHECK:       %{{.*}}:16 = scf.for
-// CHECK-COUNT-16: vector.fma
+// CHECK:       memref.alloca() {alignment = 64 : i64} : memref<129x64xf32>
+// CHECK:       memref.alloca() {alignment = 64 : i64} : memref<128x112xf32>
+// CHECK:       %{{.*}}:24 = scf.for
+// CHECK-COUNT-24: vector.fma
+// CHECK:       scf.if
+// CHECK:         vector.store %{{.*}}, %collapse_shape
 func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
                  %e: memref<8xi32>, %x: memref<?x64xf32>, %y: memref<?x96xf32>,
                  %w: memref<8x96x64xf32>) {
