@@ -7,6 +7,7 @@ Neither torch nor ml_dtypes is imported before a caller hands one in.
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any, Sequence
 
 import numpy as np
@@ -27,6 +28,10 @@ DTYPES = {
     "bool": (6, 8),
 }
 CPU, CUDA, CUDA_HOST = 1, 2, 3
+
+# Bytes of workspace that a thread keeps from call to call, at most.
+KEPT_BYTES = 256 << 20
+_kept = threading.local()
 
 
 def is_torch(array: Any) -> bool:
@@ -105,6 +110,27 @@ def empty_bytes(size: int, align: int, like: Any) -> Any:
     raw = np.empty(size + align, np.uint8)
     offset = -raw.__array_interface__["data"][0] % align
     return raw[offset : offset + size]
+
+
+def workspace(size: int, align: int, like: Any) -> Any:
+    """`empty_bytes` for one call, which a thread keeps for its next call on the CPU.
+
+    New pages come from the system zeroed, one fault each: for a training step as much time as
+    some of its kernels take. A call leaves nothing in its workspace, so any other may use it.
+    """
+    on_cpu = not is_torch(like) or like.device.type == "cpu"
+    if not on_cpu or align > 64 or size > KEPT_BYTES:
+        return empty_bytes(size, align, like)
+    kept = getattr(_kept, "bytes", None)
+    if kept is None or kept.nbytes < size:
+        forget_workspace()
+        kept = _kept.bytes = empty_bytes(size, 64, like)
+    return kept
+
+
+def forget_workspace() -> None:
+    """Frees what this thread keeps."""
+    _kept.bytes = None
 
 
 def _bfloat16() -> np.dtype:

@@ -95,7 +95,8 @@ class Entry:
             arrays: the inputs, then the inouts (updated in place), as the
                 manifest says: dtypes are exact, rows contiguous.
             out: where results go, one array or a sequence; default: new ones.
-            workspace: at least `workspace_size` bytes, int8 or uint8; default: new.
+            workspace: at least `workspace_size` bytes, int8 or uint8; default: new, or, on the
+                CPU and up to 256 MiB, what this thread kept from an earlier call.
 
         Returns:
             The result or a tuple of results: torch tensors where an argument is
@@ -124,7 +125,7 @@ class Entry:
                     for o, dims in zip(self.outputs, self._output_dims)
                 )
             if workspace is None:
-                workspace = _arrays.empty_bytes(self.workspace_size(**symbols), self._align, like)
+                workspace = _arrays.workspace(self.workspace_size(**symbols), self._align, like)
         except (RuntimeError, MemoryError):  # too large, perhaps because a shape is wrong
             self._check_shapes(arrays)
             raise

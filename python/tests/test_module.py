@@ -16,7 +16,7 @@ import moe_mlir
 import numpy as np
 import pytest
 import torch
-from moe_mlir import _native, layers
+from moe_mlir import _arrays, _native, layers
 
 T, D, N, E, K = 6, 16, 8, 4, 2
 LAYER = layers.GatedMLP(d_model=D, d_expert=N, experts=E, top_k=K)
@@ -63,6 +63,27 @@ def test_tensors_are_used_where_they_are(module, arguments, monkeypatch):
     arrays = [a.numpy() for a in arguments]
     result = module(*arrays)
     assert recorded.pointers[:6] == [a.ctypes.data for a in [*arrays, result]]
+
+
+def test_a_thread_keeps_its_workspace(module, arguments, monkeypatch):
+    recorded = Recorded(module._library)
+    monkeypatch.setattr(module, "_library", recorded)
+
+    def workspace():
+        module(*arguments)
+        return recorded.pointers[-1]
+
+    first = workspace()
+    others = [torch.empty(4096, dtype=torch.uint8) for _ in range(9)]  # in the place of one that was freed
+    assert workspace() == first
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        assert other.submit(workspace).result() != first
+    kept = _arrays.workspace(0, 64, others[0])
+    larger = _arrays.workspace(kept.nbytes + 1, 64, others[0])
+    assert larger.nbytes == kept.nbytes + 1
+    assert _arrays.workspace(0, 64, others[0]) is larger
+    monkeypatch.setattr(_arrays, "KEPT_BYTES", 0)
+    assert workspace() != larger.data_ptr()
 
 
 class OnlyDLPack:
