@@ -46,6 +46,29 @@ def test_simt_kernels_have_no_defect(name, dtype):
 
 
 @needs_ptxas
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_every_function_of_floats_assembles(dtype):
+    """What the CPU has libm for."""
+    unary = ("acos acosh asin asinh atan atanh cbrt cos cosh erf erfc exp exp2 expm1 log log10 log1p log2 round rsqrt sin "
+             "sinh tan tanh").split()
+    sum_of = [f"%a{i} = math.{op} %v : {dtype}" for i, op in enumerate(unary)]
+    sum_of += [f"%a{len(unary)} = math.atan2 %v, %v : {dtype}", f"%a{len(unary) + 1} = math.powf %v, %v : {dtype}",
+               f"%two = arith.constant 2 : i32\n%a{len(unary) + 2} = math.fpowi %v, %two : {dtype}, i32"]
+    sum_of += ["%s0 = arith.addf %a0, %v : " + dtype]
+    sum_of += [f"%s{i} = arith.addf %s{i - 1}, %a{i} : {dtype}" for i in range(1, len(unary) + 3)]
+    body = "\n".join(sum_of)
+    moe_mlir.compile(f"""
+        func.func @f(%x: tensor<?x4x{dtype}> {{moe.dims = ["T", 4]}}) -> tensor<?x4x{dtype}> {{
+          %y = moe.rowwise token ins(%x : tensor<?x4x{dtype}> rows) outs(tensor<?x4x{dtype}> rows) {{
+          ^bb0(%v: {dtype}):
+            {body}
+            moe.yield %s{len(unary) + 2} : {dtype}
+          }}
+          return %y : tensor<?x4x{dtype}>
+        }}""", target="sm_80")
+
+
+@needs_ptxas
 @pytest.mark.parametrize("target", ["sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
 def test_each_target_assembles(target):
     module = moe_mlir.compile(layer_list.make_layers("bf16")["routed"].text, target=target, grad="all", check=True)

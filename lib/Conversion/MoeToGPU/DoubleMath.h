@@ -6,9 +6,9 @@
 
 namespace mlir::moe {
 
-/// Replaces a math op on f64 (or vectors of it) by arithmetic, to a few units
-/// in the last place: exp, exp2, expm1, log, log2, log1p, tanh, rsqrt. False
-/// for any other.
+/// Replaces an elementary function of floats (or vectors of them) by arithmetic
+/// in f64, to a few units in the last place; powers to 1e-13. False for any
+/// other op.
 bool expandDoubleMath(Operation *op);
 
 } // namespace mlir::moe

@@ -50,8 +50,8 @@ struct MoeKernelMath
       if (isa<math::IsNaNOp, math::IsFiniteOp, math::IsInfOp>(op))
         return WalkResult::advance();
       op->emitOpError() << "on " << op->getResult(0).getType()
-                        << " is not built for GPUs; compute it in f32, or from "
-                           "exp, log, tanh, erf, sqrt and arithmetic";
+                        << " is not built for GPUs; compute it from arith and "
+                           "math's functions of floats";
       return WalkResult::interrupt();
     });
     if (result.wasInterrupted())

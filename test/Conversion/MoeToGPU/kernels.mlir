@@ -32,9 +32,24 @@ gpu.module @large {
 // -----
 
 gpu.module @library {
-  gpu.func @k(%x: f64) kernel {
-    // expected-error @+1 {{on 'f64' is not built for GPUs; compute it in f32, or from exp, log, tanh, erf, sqrt and arithmetic}}
-    %y = math.atan %x : f64
+  gpu.func @k(%x: i32) kernel {
+    // expected-error @+1 {{on 'i32' is not built for GPUs; compute it from arith and math's functions of floats}}
+    %y = math.ctpop %x : i32
+    gpu.return
+  }
+}
+
+// -----
+
+// A function without an approximation of its own, in f64 whatever it was.
+// CHECK-LABEL: gpu.module @wider
+// CHECK:       arith.extf %{{.*}} : vector<4xf32> to vector<4xf64>
+// CHECK-NOT:   math.
+// CHECK:       arith.truncf %{{.*}} : vector<4xf64> to vector<4xf32>
+gpu.module @wider {
+  gpu.func @k(%x: vector<4xf32>, %m: memref<4xf32>, %i: index) kernel {
+    %y = math.atan2 %x, %x : vector<4xf32>
+    vector.store %y, %m[%i] : memref<4xf32>, vector<4xf32>
     gpu.return
   }
 }

@@ -60,10 +60,10 @@ def MoeKernelMath : Pass<"moe-kernel-math", "::mlir::gpu::GPUModuleOp"> {
   let summary = "math ops that a GPU has instructions for, to LLVM's intrinsics";
   let description = [{
     `math.fma`, `sqrt`, `absf`, `copysign` and the roundings to integers become
-    LLVM's intrinsics, and exponentials, logarithms, tanh and erf in f64 become
-    arithmetic. After `moe-approximate-math` no other is left in f32; one that is
-    left would be a call of NVIDIA's device library, which is not on every
-    machine, and is refused.
+    LLVM's intrinsics. Elementary functions become arithmetic in f64, those of
+    narrower types too where `moe-approximate-math` left them. Any other op would
+    be a call of NVIDIA's device library, which is not on every machine, and is
+    refused.
 
     ```
     %y = math.fma %a, %b, %c : f32
