@@ -158,8 +158,9 @@ void Matmul::build() {
   table = kernel.pass(tables.work);
   rowTable = kernel.pass(tables.order);
   int64_t stores = epilogue.numStores();
-  int64_t stages = kernel.config("stages", gathers || stores % 4 ? 4 : 3);
-  int64_t buffers = kernel.config("buffers", stages == 3 ? 4 : 2);
+  // A deeper ring is worth more than staging: see Measured in docs/NVTile.md.
+  int64_t stages = kernel.config("stages", 4);
+  int64_t buffers = kernel.config("buffers", 2);
   while (buffers > 1 && stores % buffers)
     --buffers;
 
