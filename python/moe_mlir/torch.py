@@ -17,7 +17,9 @@ a tensor that does not require grad costs no kernel and keeps nothing.
   backward, whose shapes it knows for any number of tokens.
 - dtypes are those of the layer. Under ``torch.autocast`` `MoE` converts its
   arguments, parameters included, to them; `Operator` never converts.
-- Backward is not differentiable itself: ``create_graph=True`` is an error.
+- With ``policy="recompute-all"`` backward is differentiable itself, to any order
+  (``create_graph=True``, gradient penalties): it is a function of the cotangents
+  and the arguments alone. With another policy that is an error.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import re
 import weakref
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from . import _arrays
+from . import _arrays, _compiler
 from .errors import UnsupportedError
 from .module import Entry, Module, compile
 
@@ -64,7 +67,8 @@ torch.library.register_fake("moe_mlir::run", _run_fake, lib=_library)
 class _Program:
     """One entry point, with the gradients of some of its arguments."""
 
-    def __init__(self, module: Module, name: str, wrt: Sequence[int]):
+    def __init__(self, module: Module, name: str, wrt: Sequence[int],
+                 differentiate_again: Optional[Callable[[str], Operator]] = None):
         prefix = "" if name == "forward" else f"{name}_"
         self.wrt = tuple(wrt)
         forward = module[f"{prefix}forward" if wrt else name]
@@ -76,6 +80,8 @@ class _Program:
             return
         backward = module[f"{prefix}backward"]
         self.backward = self._register(backward)
+        self.backward_name = f"{prefix}backward"
+        self._differentiate_again = differentiate_again
         described = backward.manifest["backward"]
         names = [a["name"] for a in forward.inputs + forward.outputs]
         # Among forward's inputs and outputs: what backward takes.
@@ -83,6 +89,15 @@ class _Program:
         results = names[len(forward.inputs) :]
         self.cotangents = [results.index(name) for name in described["cotangents"]]
         self.arguments = len(forward.inputs)
+
+    @functools.cached_property
+    def backward_operator(self) -> Operator:
+        """Backward as a differentiable function."""
+        if not self._differentiate_again:
+            raise UnsupportedError("backward of a compiled layer cannot be differentiated again, as forward keeps more "
+                                   "than its arguments; give Operator or MoE policy='recompute-all', or call "
+                                   "backward() or grad() without create_graph=True")
+        return self._differentiate_again(self.backward_name)
 
     def _register(self, entry: Entry) -> int:
         number = next(_numbers)
@@ -106,19 +121,31 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Optional[Tensor], ...]:
-        # Not once_differentiable: it says nothing where no cotangent requires
-        # grad, and a gradient penalty would silently have no gradient.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise UnsupportedError("backward of a compiled layer cannot be differentiated again; call "
-                                   "backward() or grad() without create_graph=True")
         program = ctx.program
         # Autograd makes expanded ones, of a sum for example.
         given = [cotangents[i].contiguous() for i in program.cotangents]
-        outputs = torch.ops.moe_mlir.run(program.backward, [*given, *ctx.saved_tensors])
+        # Not once_differentiable: it says nothing where no cotangent requires
+        # grad, and a gradient penalty would silently have no gradient.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            outputs = program.backward_operator(*given, *ctx.saved_tensors)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        else:
+            outputs = torch.ops.moe_mlir.run(program.backward, [*given, *ctx.saved_tensors])
         gradients: list[Optional[Tensor]] = [None] * program.arguments
         for argument, gradient in zip(program.wrt, outputs):
             gradients[argument] = gradient
         return (None, *gradients)
+
+
+def _function_alone(text: str, name: str) -> str:
+    """A module of one of the functions of a backward stage, as if a user had written it."""
+    lines = text.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith(f"  func.func @{name}("))
+    end = lines.index("  }", begin)
+    header = re.sub(r" attributes \{moe\.backward = .*\} \{$", " {", lines[begin])
+    header = re.sub(r'moe\.kind = "\w+", ', "", header)
+    aliases = [line for line in lines if line.startswith("#")]
+    return "\n".join([*aliases, header, *lines[begin + 1 : end + 1]])
 
 
 class Operator:
@@ -160,8 +187,17 @@ class Operator:
         if found is None:
             gradients = {"grad": wrt} if wrt else {}
             module = compile(self._text, target, **self._options, **gradients)
-            found = self._programs.setdefault((target, wrt), _Program(module, self.entry, wrt))
+            again = None
+            if self._options.get("policy") == "recompute-all":
+                again = functools.partial(self._backward_operator, gradients)
+            found = self._programs.setdefault((target, wrt), _Program(module, self.entry, wrt, again))
         return found
+
+    def _backward_operator(self, gradients: dict[str, Any], name: str) -> Operator:
+        """The backward function of that name, of a call with these gradients."""
+        options = {**self._options, **gradients}
+        text = _compiler.stage(self._text, "differentiated", options)
+        return Operator(_function_alone(text, name), name, self._target, **self._options)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

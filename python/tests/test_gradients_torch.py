@@ -268,8 +268,37 @@ def test_backward_is_not_differentiated_again():
     operator, named = small()
     named["x"].requires_grad_()
     out = operator(*named.values())
-    with pytest.raises(moe_mlir.errors.UnsupportedError, match="cannot be differentiated again"):
+    with pytest.raises(moe_mlir.errors.UnsupportedError, match="again, .*give Operator or MoE policy='recompute-all'"):
         torch.autograd.grad(out.sum(), named["x"], create_graph=True)
+
+
+@pytest.mark.parametrize("layer", [
+    gated(dtype="f64", gate_dtype="f64"),
+    mlp(dtype="f64", gate_dtype="f64", bias=True, gate_on="input", top_k=1),
+    linear(dtype="f64", bias=True, source="slot", result="slot"),
+    gated(dtype="f64", gate_dtype="f64", columns="separate", limit=0.7, alpha=1.702, up_offset=1.0),
+], ids=describe)
+def test_backward_is_differentiated_again(layer):
+    operator = Operator(layer, policy="recompute-all")
+    named = arguments_of(layer, operator.entry, 5)
+    for name, value in named.items():
+        value.requires_grad_(wants_gradient(name, value))
+    assert torch.autograd.gradgradcheck(operator, tuple(named.values()), fast_mode=True)
+
+
+def test_gradient_penalty():
+    layer = gated(dtype="f64", gate_dtype="f64")
+    named = arguments_of(layer, "forward", 5)
+    floats = [value.requires_grad_() for value in named.values() if value.is_floating_point()]
+
+    def penalty(function):
+        gradients = torch.autograd.grad(function().tanh().sum(), floats, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in gradients), floats)
+
+    operator = Operator(layer, policy="recompute-all")
+    for got, want in zip(penalty(lambda: operator(*named.values())),
+                         penalty(lambda: reference(layer, "forward", named)[0]), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_gradients_add_up():
