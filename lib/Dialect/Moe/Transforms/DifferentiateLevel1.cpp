@@ -291,6 +291,20 @@ struct RowwiseModel : DifferentiableModel<RowwiseModel, RowwiseOp> {
       types.push_back(type);
       outPorts.push_back(port);
     }
+    // Where only a result had columns, it tells how many; nothing reads it.
+    auto hasColumns = [](Attribute attr) {
+      PortKind kind = cast<PortAttr>(attr).getKind();
+      return kind != PortKind::Scalar && kind != PortKind::Sum;
+    };
+    unsigned unread = 0;
+    if (llvm::none_of(inPorts, hasColumns) &&
+        llvm::none_of(outPorts, hasColumns)) {
+      ArrayRef<Attribute> ports = op.getOutPorts().getValue();
+      unsigned i = llvm::find_if(ports, hasColumns) - ports.begin();
+      ins.push_back(op.getResult(i));
+      inPorts.push_back(ports[i]);
+      unread = op.outPort(i).numValues();
+    }
     auto created =
         RowwiseOp::create(b, loc, types, op.getOrder(), op.getAssignment(), ins,
                           b.getArrayAttr(inPorts), b.getArrayAttr(outPorts));
@@ -312,6 +326,8 @@ struct RowwiseModel : DifferentiableModel<RowwiseModel, RowwiseOp> {
         for (int64_t v = 0, e = op.outPort(i).numValues(); v < e; ++v)
           seeds.push_back({yield.getOperand(op.firstYield(i) + v),
                            block->addArgument(compute, loc)});
+      for (unsigned v = 0; v < unread; ++v)
+        block->addArgument(compute, loc);
       SmallVector<Value> wanted;
       for (unsigned i : outs)
         for (int64_t v = 0, e = op.inPort(i).numValues(); v < e; ++v)

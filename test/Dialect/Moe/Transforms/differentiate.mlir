@@ -135,3 +135,23 @@ func.func @captured(%x: tensor<4xf32>, %s: tensor<f32>) -> tensor<4xf32> {
   } -> tensor<4xf32>
   return %z : tensor<4xf32>
 }
+
+// -----
+
+// Only a result without a cotangent has columns: it tells how many there are.
+// CHECK-LABEL: func.func @columns_of_a_result_joint(
+// CHECK-SAME:    %[[S:[^:]*]]: tensor<4xf64>, %[[R:[^:]*]]: tensor<4xf64>, %[[DY:[^:]*]]: tensor<4xf64>
+// CHECK:         %[[Y:.*]]:2 = moe.rowwise token
+// CHECK:         %[[D:.*]]:2 = moe.rowwise token ins(%[[S]] : tensor<4xf64> scalar, %[[R]] : tensor<4xf64> scalar, %[[DY]] : tensor<4xf64> scalar, %[[Y]]#0 : tensor<4x3xf64> rows) outs(tensor<4xf64> sum, tensor<4xf64> sum)
+// CHECK:         return %[[Y]]#1, %[[D]]#0, %[[D]]#1
+func.func @columns_of_a_result(%s: tensor<4xf64>, %r: tensor<4xf64>)
+    -> tensor<4xf64> {
+  %y:2 = moe.rowwise token
+      ins(%s : tensor<4xf64> scalar, %r : tensor<4xf64> scalar)
+      outs(tensor<4x3xf64> rows, tensor<4xf64> sum) {
+  ^bb0(%v: f64, %u: f64):
+    %w = arith.mulf %v, %u : f64
+    moe.yield %v, %w : f64, f64
+  }
+  return %y#1 : tensor<4xf64>
+}
