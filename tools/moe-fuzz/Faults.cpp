@@ -287,6 +287,43 @@ static bool skipIteration(Operation *root) {
   });
 }
 
+/// Loops over elements leave out the first.
+static bool skipElement(Operation *root) {
+  return breakFirst<scf::ForOp>(root, [](scf::ForOp op) {
+    OpBuilder b(op);
+    op.getLowerBoundMutable().assign(arith::AddIOp::create(
+        b, op.getLoc(), op.getLowerBound(), op.getStep()));
+    return true;
+  });
+}
+
+/// An output is described with the sizes of an input.
+static bool misdescribe(Operation *root) {
+  auto manifest = root->getAttrOfType<DictionaryAttr>("moe.manifest");
+  NamedAttrList entries(manifest.getAs<DictionaryAttr>("entries"));
+  for (NamedAttribute item : manifest.getAs<DictionaryAttr>("entries")) {
+    NamedAttrList entry(cast<DictionaryAttr>(item.getValue()));
+    auto outputs =
+        llvm::to_vector(cast<ArrayAttr>(entry.get("outputs")).getValue());
+    auto inputs = cast<ArrayAttr>(entry.get("inputs"));
+    if (outputs.empty() || inputs.empty())
+      continue;
+    NamedAttrList output(cast<DictionaryAttr>(outputs[0]));
+    Attribute dims = cast<DictionaryAttr>(inputs[0]).get("dims");
+    if (output.set("dims", dims) == dims)
+      continue;
+    MLIRContext *context = root->getContext();
+    outputs[0] = output.getDictionary(context);
+    entry.set("outputs", ArrayAttr::get(context, outputs));
+    entries.set(item.getName(), entry.getDictionary(context));
+    NamedAttrList changed(manifest);
+    changed.set("entries", entries.getDictionary(context));
+    root->setAttr("moe.manifest", changed.getDictionary(context));
+    return true;
+  }
+  return false;
+}
+
 /// In a function of tasks an offset is left out.
 static bool dropOffset(Operation *root) {
   return breakFirst<arith::AddIOp>(root, [](arith::AddIOp op) {
@@ -355,6 +392,8 @@ ArrayRef<Fault> fuzz::allFaults() {
       {"one-shot-bufferize", "two buffers become one", shareBuffers},
       {"moe-expand-copies", "a copy is lost", dropCopy},
       {"moe-plan-workspace", "two temporaries overlap", overlapViews},
+      {"moe-emit-manifest", "an output has an input's sizes", misdescribe},
+      {"convert-linalg-to-loops", "the first element is left out", skipElement},
       {"convert-moe-to-scf", "a reduction leaves out its first step",
        skipIteration},
       {"moe-outline-tasks", "an offset is left out", dropOffset},
