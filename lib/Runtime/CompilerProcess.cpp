@@ -234,8 +234,11 @@ std::string moe::writeReproducer(StringRef input, const CompileOptions &options,
     // A file has one resource section; an input with its own keeps it.
     if (!input.contains("{-#"))
       os << "\n{-#\n  external_resources: {\n    mlir_reproducer: {\n"
-            "      pipeline: \"builtin.module(moe-to-"
-         << options.target << ")\",\n"
+            "      pipeline: \"builtin.module("
+         << (options.target == "cpu"
+                 ? "moe-to-cpu"
+                 : "moe-to-nvvm{arch=" + options.target + "}")
+         << ")\",\n"
          << "      disable_threading: true,\n      verify_each: true\n"
             "    }\n  }\n#-}\n";
   }

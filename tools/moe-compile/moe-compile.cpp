@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/Runtime/CompilerProcess.h"
+#include "moe/Runtime/GPUTarget.h"
 #include "moe/Runtime/Version.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
@@ -122,9 +123,12 @@ int superviseChild(pid_t child, StringRef input) {
   if (WIFEXITED(status))
     return WEXITSTATUS(status);
   moe::CompileOptions given;
-  given.target = flags->target;
   given.options.assign(flags->pipelineOptions.begin(),
                        flags->pipelineOptions.end());
+  Expected<std::string> target =
+      moe::resolveTarget(flags->target, given.options);
+  given.target = target ? *target : flags->target;
+  consumeError(target.takeError());
   std::string why = ("the compiler crashed: signal " + Twine(WTERMSIG(status)) +
                      " (" + strsignal(WTERMSIG(status)) + ")")
                         .str();
