@@ -39,11 +39,6 @@ static cl::opt<uint64_t> seed("seed", cl::init(1), cl::cat(category),
                               cl::desc("The number of the first program"));
 static cl::opt<int64_t> programs("programs", cl::init(100), cl::cat(category),
                                  cl::desc("How many programs to run"));
-static cl::list<uint64_t>
-    skipped("skip", cl::CommaSeparated, cl::value_desc("N,M"),
-            cl::cat(category),
-            cl::desc("Leave out programs whose failure is known; they are "
-                     "named in the output"));
 static cl::opt<double> minutes("minutes", cl::init(0), cl::cat(category),
                                cl::desc("Run for so long instead"));
 static cl::opt<unsigned> jobs("jobs", cl::init(1), cl::cat(category),
@@ -235,11 +230,6 @@ static void work(Shared &shared, unsigned self, llvm::raw_fd_ostream &out) {
     if (shared.isOver(n))
       return;
     uint64_t number = seed + n;
-    if (llvm::is_contained(skipped, number)) {
-      llvm::errs() << "moe-fuzz: program " << number
-                   << " is left out: its failure is known\n";
-      continue;
-    }
     shared.current[self] = number;
     // A program that hangs ends its process.
     ::alarm(120);
