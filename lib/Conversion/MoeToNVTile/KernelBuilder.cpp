@@ -202,7 +202,8 @@ std::pair<Value, Value> KernelBuilder::products(Value ring, Value first,
         AwaitOp::create(b, ring, position);
         Value started =
             MmaOp::create(b, accumulator.getType(), ring, position, carried[1],
-                          0, 1, warpgroup, element, lhsMN, rhsMN);
+                          0, 1, Value(), Value(), warpgroup, element, lhsMN,
+                          rhsMN);
         Value done = MmaWaitOp::create(b, accumulator.getType(), started, 1);
         b.when(b.compare(arith::CmpIPredicate::ne, position, first),
                [&] { ReleaseOp::create(b, ring, b.sub(position, 1)); });

@@ -30,6 +30,8 @@ static LogicalResult layOutSharedMemory(gpu::GPUFuncOp kernel) {
       size = ring.getType().getBytes();
     else if (auto staging = dyn_cast<MakeStagingOp>(op))
       size = staging.getType().getBytes();
+    else if (auto turns = dyn_cast<MakeTurnsOp>(op))
+      size = turns.getType().getBytes();
     else
       return;
     bytes = llvm::alignTo(bytes, 1024);
@@ -216,6 +218,7 @@ LogicalResult convertKernels(gpu::GPUModuleOp module) {
   };
   converter.addConversion([=](RingType type) { return shared(type); });
   converter.addConversion([=](StagingType type) { return shared(type); });
+  converter.addConversion([=](TurnsType type) { return shared(type); });
   converter.addConversion([](MemRefType type) -> Type {
     return LLVM::LLVMPointerType::get(type.getContext(), 1);
   });

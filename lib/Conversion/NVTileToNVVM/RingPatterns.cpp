@@ -50,6 +50,29 @@ struct ConvertMakeStaging : OpConversionPattern<MakeStagingOp> {
   }
 };
 
+/// The barrier on which a warpgroup waits for its turns.
+Value turnBarrier(Value turns, Value warpgroup, Emitter &b) {
+  return b.shared(turns, b.mul(warpgroup, 8));
+}
+
+struct ConvertMakeTurns : OpConversionPattern<MakeTurnsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(MakeTurnsOp op, OpAdaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    Value turns = partOf(op, b);
+    constexpr int64_t kWarps = 4;
+    b.when(b.equal(b.thread(), 0), [&] {
+      for (int64_t i = 0; i < 2; ++i)
+        NVVM::MBarrierInitOp::create(b, turnBarrier(turns, b.i32(i), b),
+                                     b.i32(kWarps), Value());
+    });
+    rewriter.replaceOp(op, turns);
+    return success();
+  }
+};
+
 struct ConvertSpecialize : OpConversionPattern<SpecializeOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -182,6 +205,37 @@ struct ConvertRelease : OpConversionPattern<ReleaseOp> {
     b.when(b.equal(b.lane(), 0), [&] {
       b.arrive(b.empty(op.getRing().getType(), adaptor.getRing(),
                        adaptor.getPosition()));
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct ConvertAwaitTurn : OpConversionPattern<AwaitTurnOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(AwaitTurnOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    // A warpgroup's turn i / 2; turn 0 counts as passed.
+    Value warpgroup = adaptor.getWarpgroup();
+    Value parity =
+        b.bxor(b.band(b.shr(adaptor.getTurn(), 1), 1), b.bxor(warpgroup, 1));
+    b.wait(turnBarrier(adaptor.getTurns(), warpgroup, b), parity);
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct ConvertPassTurn : OpConversionPattern<PassTurnOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(PassTurnOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    b.when(b.equal(b.lane(), 0), [&] {
+      Value other = b.bxor(adaptor.getWarpgroup(), 1);
+      b.arrive(turnBarrier(adaptor.getTurns(), other, b));
     });
     rewriter.eraseOp(op);
     return success();
@@ -396,15 +450,21 @@ struct ConvertMma : OpConversionPattern<MmaOp> {
     Emitter b(op, rewriter);
     RingType type = op.getRing().getType();
     bool lhsMN = op.getLhsMn(), rhsMN = op.getRhsMn();
-    Value base = LLVM::PtrToIntOp::create(b, b.getI32Type(), adaptor.getRing());
-    auto tile = [&](uint32_t index) {
-      return b.add(base, b.tileOffset(type, adaptor.getPosition(), index));
+    auto tile = [&](RingType type, Value ring, Value position, uint32_t index) {
+      return b.add(LLVM::PtrToIntOp::create(b, b.getI32Type(), ring),
+                   b.tileOffset(type, position, index));
     };
+    Value left =
+        tile(type, adaptor.getRing(), adaptor.getPosition(), op.getLhs());
     // 64 rows K-major and 64 features MN-major both are 8192 bytes.
-    Value lhs =
-        lowWord(b.add(tile(op.getLhs()), b.mul(adaptor.getWarpgroup(), 8192)),
-                lhsMN, b);
-    Value rhs = lowWord(tile(op.getRhs()), rhsMN, b);
+    if (Value warpgroup = adaptor.getWarpgroup())
+      left = b.add(left, b.mul(warpgroup, 8192));
+    Value right =
+        op.getRhsRing()
+            ? tile(op.getRhsRing().getType(), adaptor.getRhsRing(),
+                   adaptor.getRhsPosition(), op.getRhs())
+            : tile(type, adaptor.getRing(), adaptor.getPosition(), op.getRhs());
+    Value lhs = lowWord(left, lhsMN, b), rhs = lowWord(right, rhsMN, b);
 
     auto element = op.getElementType().isBF16() ? NVVM::WGMMATypes::bf16
                                                 : NVVM::WGMMATypes::f16;
@@ -450,7 +510,8 @@ struct ConvertMmaWait : OpConversionPattern<MmaWaitOp> {
 
 void mlir::nvtile::populateRingPatterns(const TypeConverter &converter,
                                         RewritePatternSet &patterns) {
-  patterns.add<ConvertMakeRing, ConvertMakeStaging, ConvertSpecialize,
+  patterns.add<ConvertMakeRing, ConvertMakeStaging, ConvertMakeTurns,
+               ConvertAwaitTurn, ConvertPassTurn, ConvertSpecialize,
                ConvertElect, ConvertWorkCount, ConvertWorkItem, ConvertAcquire,
                ConvertAwait, ConvertRelease, ConvertExpect, ConvertLoad,
                ConvertRowIds, ConvertGather, ConvertCommit, ConvertDrain,

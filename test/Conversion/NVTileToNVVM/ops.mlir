@@ -40,6 +40,50 @@ gpu.module @m {
     gpu.return
   }
 
+  // Warpgroup w's turn i waits for the parity of i / 2, its first one for none
+  // if w is 0; four warps pass it on to the other's barrier.
+  // CHECK-LABEL: llvm.func @turns
+  // CHECK-SAME: nvtile.shared_memory = 16 : i32
+  // CHECK-COUNT-2: nvvm.mbarrier.init %{{.*}}, %c4_i32
+  // CHECK: nvvm.setmaxregister increase
+  // CHECK: %[[MINE:.*]] = arith.shrui %[[TURN:.*]], %
+  // CHECK: %[[ODD:.*]] = arith.andi %[[MINE]], %
+  // CHECK: %[[OTHER:.*]] = arith.xori %[[W:.*]], %
+  // CHECK: %[[PARITY:.*]] = arith.xori %[[ODD]], %[[OTHER]]
+  // CHECK: nvvm.mbarrier.try_wait.parity %{{.*}}, %[[PARITY]]
+  // CHECK: %[[NEXT:.*]] = arith.xori %[[W]], %
+  // CHECK: arith.muli %[[NEXT]], %
+  // CHECK: nvvm.mbarrier.arrive %
+  gpu.func @turns(%i: i32) kernel {
+    %turns = nvtile.make_turns : !nvtile.turns
+    nvtile.specialize produce 40 {
+    } consume 232 {
+    ^bb0(%w: i32):
+      nvtile.await_turn %turns[%i] warpgroup %w : !nvtile.turns
+      nvtile.pass_turn %turns warpgroup %w : !nvtile.turns
+    }
+    gpu.return
+  }
+
+  // A product of tiles of two rings: the rows of a stage of 8 KiB are all of
+  // this warpgroup, the weights lie at their own position.
+  // CHECK-LABEL: llvm.func @two_rings
+  // CHECK-SAME: (%[[P:[a-z0-9]+]]: i32, %[[Q:[a-z0-9]+]]: i32,
+  // CHECK: arith.remui %[[P]], %c8_i32
+  // CHECK: arith.muli %{{.*}}, %c8192_i32
+  // CHECK: arith.remui %[[Q]], %c4_i32
+  // CHECK: arith.muli %{{.*}}, %c32768_i32
+  // CHECK-COUNT-4: nvvm.wgmma.mma_async
+  gpu.func @two_rings(%p: i32, %q: i32, %o: memref<?x256xf32>) kernel {
+    %rows = nvtile.make_ring fills 1 releases 4 : !nvtile.ring<8 x [64]>
+    %weights = nvtile.make_ring fills 1 releases 8 : !nvtile.ring<4 x [256]>
+    %zero = nvtile.zero : !acc
+    %s = nvtile.mma %rows[%p], %zero lhs 0 rhs 0 of %weights[%q] bf16 : !nvtile.ring<8 x [64]> of !nvtile.ring<4 x [256]>, !acc
+    %r = nvtile.mma_wait %s pending 0 : !acc
+    nvtile.store_fragment %r to %o[%p, %q] end %p limit %q : !acc, memref<?x256xf32>
+    gpu.return
+  }
+
   // A group of copies is signalled `lag` positions later, when it has landed.
   // CHECK-LABEL: llvm.func @gathered
   // CHECK: arith.minsi

@@ -72,6 +72,30 @@ func.func @f(%r: !nvtile.ring<4 x [128, 128]>, %p: i32, %acc: !nvtile.fragment<6
 
 // -----
 
+func.func @f(%r: !nvtile.ring<4 x [64, 256]>, %p: i32, %acc: !nvtile.fragment<64x256>) {
+  // expected-error @below {{lhs tile has 64 rows, two warpgroups need 128}}
+  %s = nvtile.mma %r[%p], %acc lhs 0 rhs 1 warpgroup %p bf16 : !nvtile.ring<4 x [64, 256]>, !nvtile.fragment<64x256>
+  return
+}
+
+// -----
+
+func.func @f(%r: !nvtile.ring<4 x [128]>, %w: !nvtile.ring<4 x [256]>, %p: i32, %acc: !nvtile.fragment<64x256>) {
+  // expected-error @below {{lhs tile has 128 rows, one warpgroup needs 64; two say which one with `warpgroup`}}
+  %s = nvtile.mma %r[%p], %acc lhs 0 rhs 0 of %w[%p] bf16 : !nvtile.ring<4 x [128]> of !nvtile.ring<4 x [256]>, !nvtile.fragment<64x256>
+  return
+}
+
+// -----
+
+func.func @f(%r: !nvtile.ring<4 x [64]>, %w: !nvtile.ring<4 x [128]>, %p: i32, %acc: !nvtile.fragment<64x256>) {
+  // expected-error @below {{rhs tile of 128 rows does not give '!nvtile.fragment<64x256>'}}
+  %s = nvtile.mma %r[%p], %acc lhs 0 rhs 0 of %w[%p] bf16 : !nvtile.ring<4 x [64]> of !nvtile.ring<4 x [128]>, !nvtile.fragment<64x256>
+  return
+}
+
+// -----
+
 func.func @f(%a: !nvtile.fragment<64x64>, %b: !nvtile.fragment<64x128>) {
   // expected-error @below {{operand '!nvtile.fragment<64x128>' does not broadcast to the results}}
   %s = nvtile.map(%a, %b : !nvtile.fragment<64x64>, !nvtile.fragment<64x128>) -> !nvtile.fragment<64x64> {

@@ -199,19 +199,28 @@ LogicalResult GatherOp::verify() {
 
 LogicalResult MmaOp::verify() {
   RingType ring = getRing().getType();
+  if (!getRhsRing() != !getRhsPosition())
+    return emitOpError() << "has a ring for its right tile without a position, "
+                            "or the reverse";
+  RingType rhsRing = getRhsRing() ? getRhsRing().getType() : ring;
   if (failed(verifyTile(*this, ring, getLhs())) ||
-      failed(verifyTile(*this, ring, getRhs())))
+      failed(verifyTile(*this, rhsRing, getRhs())))
     return failure();
   if (!getElementType().isBF16() && !getElementType().isF16())
     return emitOpError() << "multiplies bf16 or f16, got " << getElementType();
   FragmentType type = getType();
   if (type.getRows() != 64 || type.getColumns() < 8 ||
-      ring.getRows()[getRhs()] != type.getColumns())
-    return emitOpError() << "rhs tile of " << ring.getRows()[getRhs()]
+      rhsRing.getRows()[getRhs()] != type.getColumns())
+    return emitOpError() << "rhs tile of " << rhsRing.getRows()[getRhs()]
                          << " rows does not give " << type;
-  if (ring.getRows()[getLhs()] != 128)
-    return emitOpError() << "lhs tile has " << ring.getRows()[getLhs()]
+  int64_t rows = ring.getRows()[getLhs()];
+  if (getWarpgroup() && rows != 128)
+    return emitOpError() << "lhs tile has " << rows
                          << " rows, two warpgroups need 128";
+  if (!getWarpgroup() && rows != 64)
+    return emitOpError() << "lhs tile has " << rows
+                         << " rows, one warpgroup needs 64; two say which one "
+                            "with `warpgroup`";
   return success();
 }
 

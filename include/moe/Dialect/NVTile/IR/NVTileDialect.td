@@ -79,6 +79,17 @@ def NVTile_StagingType : NVTile_Type<"Staging", "staging"> {
   }];
 }
 
+def NVTile_TurnsType : NVTile_Type<"Turns", "turns"> {
+  let summary = "barriers by which the consuming warpgroups take turns";
+  let description = [{
+    `!nvtile.turns`: turn i is that of warpgroup i mod 2. A warpgroup awaits its
+    turn, and passes it on; the first needs no passing.
+  }];
+  let extraClassDeclaration = [{
+    int64_t getBytes() const { return 16; }
+  }];
+}
+
 def NVTile_FragmentType : NVTile_Type<"Fragment", "fragment"> {
   let summary = "values of 64 rows, spread over a warpgroup's registers";
   let description = [{

@@ -74,6 +74,15 @@ def NVTile_MakeStagingOp : NVTile_Op<"make_staging"> {
   let assemblyFormat = "attr-dict `:` type($staging)";
 }
 
+def NVTile_MakeTurnsOp : NVTile_Op<"make_turns"> {
+  let summary = "let the consuming warpgroups take turns";
+  let description = [{
+    Before `nvtile.specialize`.
+  }];
+  let results = (outs NVTile_TurnsType:$turns);
+  let assemblyFormat = "attr-dict `:` type($turns)";
+}
+
 def NVTile_SpecializeOp : NVTile_Op<"specialize",
     [SingleBlock, NoTerminator, RecursiveMemoryEffects]> {
   let summary = "a producing and two consuming warpgroups, with their registers";
@@ -263,28 +272,36 @@ def NVTile_ZeroOp : NVTile_Op<"zero", [Pure]> {
   let assemblyFormat = "attr-dict `:` type($fragment)";
 }
 
-def NVTile_MmaOp : NVTile_Op<"mma", [AllTypesMatch<["accumulator", "result"]>]> {
+def NVTile_MmaOp : NVTile_Op<"mma",
+    [AllTypesMatch<["accumulator", "result"]>, AttrSizedOperandSegments]> {
   let summary = "start adding the product of a stage's tiles";
   let description = [{
-    64 rows (those of the warpgroup) of tile `lhs` times tile `rhs`, over 64
-    contraction steps, as one group of wgmma. Nothing but `nvtile.mma` and
+    64 rows of tile `lhs` times tile `rhs`, over 64 contraction steps, as one
+    group of wgmma. A tile of 128 rows is shared by the warpgroups, and
+    `warpgroup` says whose half it is; a tile of 64 rows is one warpgroup's. The
+    right tile may lie in another ring. Nothing but `nvtile.mma` and
     `nvtile.mma_wait` may touch the result before it is waited for. `lhs_mn` and
     `rhs_mn` say that a tile is MN-major.
 
     ```
     %r = nvtile.mma %ring[%p], %acc lhs 0 rhs 1 warpgroup %w bf16
         : !nvtile.ring<4 x [128, 256]>, !nvtile.fragment<64x256>
+    %s = nvtile.mma %rows[%p], %acc lhs 0 rhs 0 of %weights[%q] bf16
+        : !nvtile.ring<8 x [64]> of !nvtile.ring<4 x [256]>, !nvtile.fragment<64x256>
     ```
   }];
   let arguments = (ins NVTile_RingType:$ring, I32:$position,
                        NVTile_FragmentType:$accumulator, I32Attr:$lhs,
-                       I32Attr:$rhs, I32:$warpgroup, TypeAttr:$elementType,
-                       UnitAttr:$lhs_mn, UnitAttr:$rhs_mn);
+                       I32Attr:$rhs, Optional<NVTile_RingType>:$rhsRing,
+                       Optional<I32>:$rhsPosition, Optional<I32>:$warpgroup,
+                       TypeAttr:$elementType, UnitAttr:$lhs_mn,
+                       UnitAttr:$rhs_mn);
   let results = (outs NVTile_FragmentType:$result);
   let assemblyFormat = [{
     $ring `[` $position `]` `,` $accumulator `lhs` $lhs (`mn` $lhs_mn^)? `rhs`
-    $rhs (`mn` $rhs_mn^)? `warpgroup` $warpgroup $elementType attr-dict `:`
-    type($ring) `,` type($result)
+    $rhs (`mn` $rhs_mn^)? (`of` $rhsRing^ `[` $rhsPosition `]`)?
+    (`warpgroup` $warpgroup^)? $elementType attr-dict `:` type($ring)
+    (`of` type($rhsRing)^)? `,` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -321,6 +338,41 @@ def NVTile_ReadOp : NVTile_Op<"read"> {
     attr-dict `:` type($ring) `->` type($fragment)
   }];
   let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Turns
+//===----------------------------------------------------------------------===//
+
+def NVTile_AwaitTurnOp : NVTile_Op<"await_turn"> {
+  let summary = "wait until the other warpgroup has passed a turn";
+  let description = [{
+    Where each warpgroup multiplies tiles of its own, one at a time does: this one
+    multiplies while the other one stores. It is a condition of correctness too.
+    A wait tells phases apart by parity, so it may be at most one phase ahead:
+    a warpgroup that awaits a stage must know that the stage's last fill has
+    landed, which the other one has seen before it passed the turn.
+
+    `turn` counts both warpgroups' turns from 0; even ones are of warpgroup 0.
+
+    ```
+    nvtile.await_turn %turns[%i] warpgroup %w : !nvtile.turns
+    // products of turn i are started here
+    nvtile.pass_turn %turns warpgroup %w : !nvtile.turns
+    ```
+  }];
+  let arguments = (ins NVTile_TurnsType:$turns, I32:$turn, I32:$warpgroup);
+  let assemblyFormat = [{
+    $turns `[` $turn `]` `warpgroup` $warpgroup attr-dict `:` type($turns)
+  }];
+}
+
+def NVTile_PassTurnOp : NVTile_Op<"pass_turn"> {
+  let summary = "the next turn may begin: this warp has started its products";
+  let arguments = (ins NVTile_TurnsType:$turns, I32:$warpgroup);
+  let assemblyFormat = [{
+    $turns `warpgroup` $warpgroup attr-dict `:` type($turns)
+  }];
 }
 
 //===----------------------------------------------------------------------===//
