@@ -3,6 +3,7 @@
 // accumulator columns: all values of 256 / c region columns side by side, so
 // that the region finds its arguments in one thread.
 #include "Epilogue.h"
+#include "Weights.h"
 
 #include "moe/Conversion/NVTileToNVVM/ScalarMath.h"
 
@@ -13,13 +14,6 @@ using namespace mlir::nvtile;
 //===----------------------------------------------------------------------===//
 // What fits
 //===----------------------------------------------------------------------===//
-
-template <typename... Parts> static std::string reason(const Parts &...parts) {
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  (os << ... << parts);
-  return text;
-}
 
 std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
   int64_t count = op.getColumns().getCount(), width = op.getWidth();
@@ -80,10 +74,10 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
 namespace {
 struct Pair {
   RowOrder order;
-  WeightLayout layout;
   int64_t depth;
-  /// Left rows as a map (grouped) or memory (gathered), and the weights' map.
-  Value lhs, rhs;
+  /// Left rows as a map (grouped) or memory (gathered).
+  Value lhs;
+  Weights weights;
   bool gathered() const { return order != RowOrder::Grouped; }
 };
 
@@ -108,7 +102,6 @@ private:
   KernelCode &b;
   Type element;
   int64_t count, width, columns, tiles;
-  bool interleaved;
   SmallVector<Pair> pairs;
   bool gathers;
   Epilogue epilogue;
@@ -121,7 +114,6 @@ Matmul::Matmul(GroupedMatmulOp op, const Tables &tables)
       element(memrefOf(op.getLhs()[0]).getElementType()),
       count(op.getColumns().getCount()), width(op.getWidth()),
       columns(kTileColumns / count), tiles(llvm::divideCeil(width, columns)),
-      interleaved(op.getColumns().getLayout() == ColumnLayout::Interleave),
       pairs(passPairs()),
       gathers(llvm::any_of(pairs, [](const Pair &p) { return p.gathered(); })),
       epilogue(op, tables, kernel, columns) {}
@@ -129,27 +121,14 @@ Matmul::Matmul(GroupedMatmulOp op, const Tables &tables)
 SmallVector<Pair> Matmul::passPairs() {
   SmallVector<Pair> all;
   for (auto [i, lhs] : llvm::enumerate(op.getLhs())) {
-    Pair pair{
-        op.lhsOrder(i), op.rhsLayout(i), memrefOf(lhs).getDimSize(1), {}, {}};
-    int64_t depth = pair.depth, out = count * width;
-    pair.lhs = pair.gathered() ? kernel.pass(lhs)
-                               : kernel.passMap(lhs, {depth, -1}, {2 * depth},
-                                                {kDepth, kBlockRows});
-    Value rhs = op.getRhs()[i];
-    // Column blocks are a dimension, so that a box ends with its block.
-    if (pair.layout == WeightLayout::InOut)
-      pair.rhs = kernel.passMap(rhs, {width, count, depth, tables.experts},
-                                {2 * width, 2 * out, 2 * out * depth},
-                                {kDepth, 1, kDepth, 1});
-    else if (interleaved)
-      pair.rhs = kernel.passMap(rhs, {depth, width, count, tables.experts},
-                                {2 * depth * count, 2 * depth, 2 * out * depth},
-                                {kDepth, columns, 1, 1});
-    else
-      pair.rhs = kernel.passMap(rhs, {depth, width, count, tables.experts},
-                                {2 * depth, 2 * depth * width, 2 * out * depth},
-                                {kDepth, columns, 1, 1});
-    all.push_back(pair);
+    RowOrder order = op.lhsOrder(i);
+    int64_t depth = memrefOf(lhs).getDimSize(1);
+    Value rows = order == RowOrder::Grouped
+                     ? kernel.passMap(lhs, {depth, -1}, {2 * depth},
+                                      {kDepth, kBlockRows})
+                     : kernel.pass(lhs);
+    all.push_back(
+        {order, depth, rows, Weights(op, i, tables, kernel, kTileColumns)});
   }
   return all;
 }
@@ -160,9 +139,7 @@ void Matmul::build() {
   int64_t stores = epilogue.numStores();
   // A deeper ring is worth more than staging: see Measured in docs/NVTile.md.
   int64_t stages = kernel.config("stages", 4);
-  int64_t buffers = kernel.config("buffers", 2);
-  while (buffers > 1 && stores % buffers)
-    --buffers;
+  int64_t buffers = kernel.stagingBuffers(stores, 2);
 
   constexpr int32_t kProducers = 128;
   ring = kernel.makeRing(stages, {kBlockRows, kTileColumns},
@@ -185,22 +162,13 @@ void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
   Value k = b.mul(step, kDepth);
   AcquireOp::create(b, ring, position);
   auto copies = [&] {
-    int64_t bytes = 128 * (kTileColumns + (pair.gathered() ? 0 : kBlockRows));
+    int64_t bytes = pair.weights.getTileBytes();
+    if (!pair.gathered())
+      bytes += 128 * kBlockRows;
     ExpectOp::create(b, ring, position, bytes);
     if (!pair.gathered())
       LoadOp::create(b, pair.lhs, ValueRange{k, first}, ring, position, 0, 0);
-    if (pair.layout == WeightLayout::OutIn) {
-      for (int64_t i = 0; i < count; ++i)
-        LoadOp::create(b, pair.rhs, ValueRange{k, column, b.i32(i), expert},
-                       ring, position, 1, i * columns);
-      return;
-    }
-    // Blocks of 64 columns x 64 contraction steps.
-    for (int64_t at = 0; at < kTileColumns; at += kDepth)
-      LoadOp::create(b, pair.rhs,
-                     ValueRange{b.add(column, at % columns),
-                                b.i32(at / columns), k, expert},
-                     ring, position, 1, at);
+    pair.weights.load(k, column, expert, ring, position, 1);
   };
   if (!gathers)
     return copies();
@@ -292,14 +260,38 @@ void Matmul::consume(Value warpgroup) {
            for (const Pair &pair : pairs)
              std::tie(position, accumulator) = kernel.products(
                  ring, carried[0], position, fills(pair), accumulator,
-                 warpgroup, element, /*lhsMN=*/false,
-                 pair.layout == WeightLayout::InOut);
+                 warpgroup, element, /*lhsMN=*/false, pair.weights.isMN());
            accumulator = kernel.finishProducts(ring, position, accumulator);
            return {epilogue.run(accumulator, position, rows, scalars)};
          });
   StageFlushOp::create(b);
 }
 
+//===----------------------------------------------------------------------===//
+// Which kernel
+//===----------------------------------------------------------------------===//
+
+/// Whether weights stay in shared memory: as the op's moe.config says, or where
+/// that was faster, which is from four steps of the contraction on.
+static bool chooseResident(GroupedMatmulOp op) {
+  std::string reason = whyNotResident(op);
+  StringAttr structure;
+  if (auto config = op->getAttrOfType<ConfigAttr>("moe.config"))
+    structure =
+        dyn_cast_or_null<StringAttr>(config.getValues().get("structure"));
+  if (!structure)
+    return reason.empty() &&
+           memrefOf(op.getLhs()[0]).getDimSize(1) > 3 * kDepth;
+  if (structure == "resident" && !reason.empty())
+    op->emitRemark() << "weights cannot stay in shared memory: " << reason;
+  else if (structure != "resident" && structure != "cooperative")
+    op->emitRemark() << "structure " << structure
+                     << " is neither \"resident\" nor \"cooperative\"";
+  return structure == "resident" && reason.empty();
+}
+
 void mlir::moe::buildNVTileKernel(GroupedMatmulOp op, const Tables &tables) {
+  if (chooseResident(op))
+    return buildResidentKernel(op, tables);
   Matmul(op, tables).build();
 }

@@ -40,6 +40,16 @@ void KernelCode::when(Value condition, function_ref<void()> body) {
   body();
 }
 
+void KernelCode::either(Value condition, function_ref<void()> yes,
+                        function_ref<void()> no) {
+  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/true);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  yes();
+  setInsertionPointToStart(branch.elseBlock());
+  no();
+}
+
 void KernelCode::elect(function_ref<void()> body) {
   auto elect = ElectOp::create(*this);
   OpBuilder::InsertionGuard guard(*this);
@@ -119,6 +129,13 @@ int64_t KernelBuilder::config(StringRef name, int64_t otherwise) {
   return number ? number.getInt() : otherwise;
 }
 
+int64_t KernelBuilder::stagingBuffers(int64_t stores, int64_t otherwise) {
+  int64_t buffers = config("buffers", otherwise);
+  while (buffers > 1 && stores % buffers)
+    --buffers;
+  return buffers;
+}
+
 void KernelBuilder::finish() {
   b.setInsertionPointToEnd(&kernel.getBody().front());
   gpu::ReturnOp::create(b);
@@ -147,10 +164,9 @@ void KernelBuilder::finish() {
 //===----------------------------------------------------------------------===//
 
 Value KernelBuilder::makeRing(int64_t stages, ArrayRef<int64_t> rows,
-                              int64_t fills) {
-  constexpr int32_t kConsumingWarps = 8;
+                              int64_t fills, int64_t releases) {
   return MakeRingOp::create(b, RingType::get(b.getContext(), stages, rows),
-                            fills, kConsumingWarps);
+                            fills, releases);
 }
 
 Value KernelBuilder::makeStaging(int64_t buffers) {
@@ -200,10 +216,9 @@ std::pair<Value, Value> KernelBuilder::products(Value ring, Value first,
       [&](Value, ValueRange carried) -> Values {
         Value position = carried[0];
         AwaitOp::create(b, ring, position);
-        Value started =
-            MmaOp::create(b, accumulator.getType(), ring, position, carried[1],
-                          0, 1, Value(), Value(), warpgroup, element, lhsMN,
-                          rhsMN);
+        Value started = MmaOp::create(b, accumulator.getType(), ring, position,
+                                      carried[1], 0, 1, Value(), Value(),
+                                      warpgroup, element, lhsMN, rhsMN);
         Value done = MmaWaitOp::create(b, accumulator.getType(), started, 1);
         b.when(b.compare(arith::CmpIPredicate::ne, position, first),
                [&] { ReleaseOp::create(b, ring, b.sub(position, 1)); });

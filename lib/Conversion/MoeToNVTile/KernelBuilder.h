@@ -20,6 +20,9 @@ using nvtile::FragmentType;
 /// Columns of an accumulator, and of what the epilogue works on at a time.
 constexpr int64_t kTileColumns = 256, kChunk = 64;
 
+/// Warps of the two consuming warpgroups.
+constexpr int64_t kConsumingWarps = 8;
+
 /// A gathered stage is signalled so many positions late.
 constexpr int64_t kGatherLag = 1;
 
@@ -27,6 +30,14 @@ inline MemRefType memrefOf(Value value) {
   return cast<MemRefType>(value.getType());
 }
 inline bool isHalf(Type type) { return type.isBF16() || type.isF16(); }
+
+/// The parts as one text.
+template <typename... Parts> std::string reason(const Parts &...parts) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  (os << ... << parts);
+  return text;
+}
 
 /// A builder of i32 arithmetic and loops.
 struct KernelCode : ImplicitLocOpBuilder {
@@ -66,6 +77,8 @@ struct KernelCode : ImplicitLocOpBuilder {
   Values loop(Value from, Value to, Value step, ValueRange inits,
               function_ref<Values(Value, ValueRange)> body);
   void when(Value condition, function_ref<void()> body);
+  void either(Value condition, function_ref<void()> yes,
+              function_ref<void()> no);
   /// `body` by one producing thread.
   void elect(function_ref<void()> body);
 };
@@ -101,7 +114,9 @@ public:
   /// A vector of a memref's elements, whatever its shape.
   Value passFlat(Value source);
 
-  Value makeRing(int64_t stages, ArrayRef<int64_t> rows, int64_t fills);
+  /// A stage is released by `releases` warps.
+  Value makeRing(int64_t stages, ArrayRef<int64_t> rows, int64_t fills,
+                 int64_t releases = kConsumingWarps);
   Value makeStaging(int64_t buffers);
   /// The two roles' code.
   void specialize(bool gathers, function_ref<void()> produce,
@@ -133,6 +148,10 @@ public:
   /// The number in the op's moe.config, or `otherwise`.
   int64_t config(StringRef name, int64_t otherwise);
 
+  /// The staging buffers for tiles of so many stores: the op's, or `otherwise`,
+  /// cut to what divides them.
+  int64_t stagingBuffers(int64_t stores, int64_t otherwise);
+
   /// Ends the kernel and launches it.
   void finish();
 
@@ -149,7 +168,11 @@ private:
 std::string whyNotNVTile(GroupedMatmulOp op);
 std::string whyNotNVTile(GroupedOuterOp op);
 
+/// The same of the kernel whose weights stay in shared memory.
+std::string whyNotResident(GroupedMatmulOp op);
+
 void buildNVTileKernel(GroupedMatmulOp op, const Tables &tables);
+void buildResidentKernel(GroupedMatmulOp op, const Tables &tables);
 void buildNVTileKernel(GroupedOuterOp op, const Tables &tables);
 
 /// Allocates the work table of an assignment and launches what fills it.

@@ -139,7 +139,8 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<1
 // CHECK: nvtile.stage_flush
 
 // CHECK-LABEL: gpu.func @down_grouped_matmul_0(
-// CHECK: nvtile.make_ring fills 1 releases 8 : <4 x[128, 256]>
+// CHECK: nvtile.make_ring fills 1 releases 4 : <8 x[64]>
+// CHECK: nvtile.make_ring fills 1 releases 8 : <4 x[256]>
 // CHECK: nvtile.make_staging : <2>
 // CHECK: nvtile.specialize produce 40
 // CHECK-NEXT: nvtile.elect

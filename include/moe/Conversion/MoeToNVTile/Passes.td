@@ -30,7 +30,12 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
       f32, accumulating or not
 
     `#moe.config<{stages = 3, buffers = 4}>` on an op chooses the stages of the
-    ring and the staging buffers of a warpgroup.
+    ring and the staging buffers of a warpgroup. `structure = "resident"` or
+    `"cooperative"` chooses the kernel of a `grouped_matmul`: whether a tile's
+    weights stay in shared memory while an expert's rows pass by, `blocks` row
+    blocks at most. That wants one pair with grouped rows, a contraction of at
+    most 256, and no grouped 16-bit rows among the region's operands; otherwise
+    a remark says why not.
   }];
   let options = [Option<"arch", "arch", "std::string", /*default=*/"\"sm_90a\"",
                         "the GPU architecture, as ptxas spells it">];

@@ -193,7 +193,7 @@ def Moe_ColumnsAttr : AttrDef<Moe_Dialect, "Columns"> {
 
 def Moe_ConfigAttr : AttrDef<Moe_Dialect, "Config"> {
   let mnemonic = "config";
-  let summary = "numbers that a kernel is compiled with";
+  let summary = "numbers and names that a kernel is compiled with";
   let description = [{
     Taken by the conversions in place of their own choice, on any level-2 op: `{moe.config = #moe.config<{rows = 6, columns = 64}>}`.
   }];
