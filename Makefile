@@ -79,8 +79,8 @@ bench: build ## layers against torch, on a GPU where torch finds one; DEVICE=cpu
 	esac; \
 	echo "$(PYTHON) -m $$1 $(ARGS)"; $(RUN_PYTHON) -m $$1 $(ARGS)
 
-gpu-test: build ## the tests that need an NVIDIA GPU
-	$(PYTEST) -m gpu $(ARGS)
+gpu-test: $(if $(WHEEL),,build) ## the tests that need an NVIDIA GPU; WHEEL=1 PYTHON=python3: of an installed wheel
+	$(if $(WHEEL),$(PYTHON) -m pytest python/tests -q -rs,$(PYTEST)) -m gpu $(ARGS)
 
 clean: ## remove build/, build-wheel/ and dist/
 	rm -rf $(BUILD) build-wheel dist

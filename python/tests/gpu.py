@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs functions of MLIR text on the GPU, for tests: everything that a call writes is NaN before."""
 
+import math
 import os
 
 import moe_mlir
@@ -24,22 +25,42 @@ def fill(tensor):
     return tensor
 
 
+GUARD, MARK = 1024, 0xA5
+
+
+def guarded(size, alignment=1024):
+    """`size` bytes of 0xff, which is NaN in every floating-point type, between two guards."""
+    whole = torch.full((size + 2 * GUARD + alignment,), MARK, dtype=torch.uint8, device=DEVICE)
+    first = GUARD + (-(whole.data_ptr() + GUARD)) % alignment
+    inside = whole[first : first + size]
+    return inside.fill_(0xFF), (whole[:first], whole[first + size :])
+
+
 def new_outputs(entry, arguments):
-    """NaN-filled results and workspace for a call."""
-    outs = [
-        fill(torch.empty(shape, dtype=getattr(torch, dtype), device=DEVICE))
-        for dtype, shape in entry.results(*arguments)
-    ]
-    size = entry.workspace_size(**entry._symbols(arguments))
-    # 0xff bytes are NaN in every floating-point type.
-    return outs, torch.full((size,), 0xFF, dtype=torch.uint8, device=DEVICE)
+    """Results and workspace for a call, filled with NaN, and the guards around them."""
+    outs, guards = [], []
+    for dtype, shape in entry.results(*arguments):
+        dtype = getattr(torch, dtype)
+        # An empty tensor has no bytes to put between guards.
+        inside, around = guarded(dtype.itemsize * math.prod(shape))
+        outs.append(fill(inside.view(dtype).view(shape)) if inside.numel() else torch.empty(shape, dtype=dtype, device=DEVICE))
+        guards += around
+    workspace, around = guarded(entry.workspace_size(**entry._symbols(arguments)))
+    return outs, workspace, [*guards, *around]
+
+
+def check_guards(guards):
+    """Nothing was written beside what a call writes."""
+    marks = torch.cat(guards)
+    assert bool((marks == MARK).all()), f"{int((marks != MARK).sum())} bytes written outside of results and workspace"
 
 
 def call(entry, *arguments):
     """Results on the device; arguments may be anywhere."""
     arguments = [a.detach().to(DEVICE).contiguous() for a in arguments]
-    outs, workspace = new_outputs(entry, arguments)
+    outs, workspace, guards = new_outputs(entry, arguments)
     entry(*arguments, out=outs, workspace=workspace)
+    check_guards(guards)
     return outs
 
 

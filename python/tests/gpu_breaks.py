@@ -44,15 +44,16 @@ ONLY_IN = {
 }
 KERNELS = "test_gpu_kernels.py"
 OPS = "test_gpu_ops.py"
+ROWS = "test_gpu_rows.py"
 # Plain kernels, by what their name holds: the mistakes they can have, and the tests that run them.
 PLAIN = {
     "sort_slots": ("ties-dropped barriers-dropped guard-one-more shuffle-dropped places-reversed chunk-dropped",
-                   [OPS, "-k", "assign or group or capacity"]),
+                   [OPS, ROWS, "-k", "assign or group or capacity"]),
     "work_table": ("ties-dropped blocks-rounded-down shuffle-dropped chunk-dropped", LAYER),
     "combine_rows": ("guard-one-more selected-dropped addend-dropped first-step-skipped", [KERNELS, "-k", "f32 and combine"]),
     "map_rows": ("guard-one-more addend-dropped first-step-skipped", [KERNELS, "-k", "f32 and map_rows"]),
     "reduce_experts": ("barriers-dropped addend-dropped first-step-skipped guard-one-more", [KERNELS, "-k", "f32 and reduce"]),
-    "fold_partials": ("addend-dropped first-step-skipped guard-one-more", [KERNELS, "-k", "f32 and fold"]),
+    "fold_partials": ("addend-dropped first-step-skipped guard-one-more", [KERNELS, ROWS, "-k", "f32 and fold or into_a_result"]),
     "route_rows": ("ties-reversed shuffle-dropped addend-dropped guard-one-more barriers-dropped",
                    [OPS, "-k", "models or ties or mask or given or finite or saturated"]),
     "route_grad_rows": ("shuffle-dropped addend-dropped first-step-skipped guard-one-more", [OPS, "-k", "route_grad"]),

@@ -24,7 +24,8 @@ def run_layers(names):
     import layer_list
     import moe_mlir
     import torch
-    from test_gpu_layers import backward_of, compiled, make, run_both
+    from gpu_layer import backward_of, compiled, make
+    from test_gpu_layers import run_both
 
     for dtype in ("bf16", "f32"):
         for name in names:

@@ -3,10 +3,13 @@
 expert's numbers in another's results, and right results from no token to 65536, at widths that fill
 the matrix units and at ragged ones."""
 
+import threading
+
 import gpu
 import pytest
 import torch
-from test_gpu_layers import DTYPES, backward_of, close, compiled, make, on_device, reference
+from gpu_layer import backward_arguments, backward_of, close, compiled, make, reference
+from test_gpu_layers import DTYPES, on_device
 
 pytestmark = pytest.mark.gpu
 
@@ -14,6 +17,10 @@ HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=[
 ALL = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "bf16", "f16"])
 # (E, K, d, n): one tile of the matrix units and a part of one; the contraction of two row blocks.
 WIDTHS = pytest.mark.parametrize("experts, k, d, n", [(8, 2, 256, 256), (16, 4, 264, 136), (64, 8, 512, 256)])
+f32, bf16, f16 = torch.float32, torch.bfloat16, torch.float16
+# (dtype, d, n): plain kernels; the tensor cores with whole tiles and with ragged ones.
+KINDS = [(f32, 64, 32), (bf16, 64, 32), (bf16, 256, 256), (f16, 136, 72)]
+kinds = pytest.mark.parametrize("dtype, d, n", KINDS, ids=["-".join(map(str, k)) for k in KINDS])
 
 
 def check_against_f64(arguments, cotangent, out, gradients, experts, dtype):
@@ -54,26 +61,25 @@ def test_many_tokens_and_experts(tokens, experts, k, dtype):
     check_against_f64(arguments, cotangent, out, gradients, experts, dtype)
 
 
-@ALL
-@pytest.mark.parametrize("experts, k, d, n", [(8, 2, 64, 32), (8, 2, 256, 256)])
-def test_a_token_in_any_company(experts, k, d, n, dtype):
-    """A token has the same bits alone and at any place among T = 2, 7, 64, 129, 4096 and 40960."""
-    total = 4096 if gpu.DRY else 40960
-    (x, ids, gates, w1, w2), _ = make("distinct", total, k, experts, d, n, dtype)
-    forward = compiled(k, experts, d, n, dtype)["forward"]
-    all_rows = gpu.call(forward, x, ids, gates, w1, w2)[0]
-    for tokens in (1, 2, 7, 64, 129, 4096):
-        for first in {0, min(1000, total - tokens), total - tokens}:
-            mine = [a[first : first + tokens].clone() for a in (x, ids, gates)]
-            some = gpu.call(forward, *mine, w1, w2)[0]
-            assert torch.equal(some, all_rows[first : first + tokens]), (tokens, first)
-    # One token at each of some places among tokens that are not its own.
-    mine = [a[17:18].clone() for a in (x, ids, gates)]
-    for tokens, place in ((2, 1), (129, 128), (4096, 2049)):
-        others = [a[1000 : 1000 + tokens].clone() if len(a) >= 1000 + tokens else a[:tokens].clone() for a in (x, ids, gates)]
-        for other, one in zip(others, mine):
-            other[place] = one[0]
-        assert torch.equal(gpu.call(forward, *others, w1, w2)[0][place], all_rows[17]), (tokens, place)
+@kinds
+def test_a_token_has_the_same_bits_anywhere(dtype, d, n):
+    """Alone, and at any position of any batch: results, and gradients of rows and gates."""
+    tokens, k, experts = 40960, 2, 12
+    arguments, cotangent = make("distinct", tokens, k, experts, d, n, dtype)
+    module = compiled(k, experts, d, n, dtype)
+    x, ids, gates, w1, w2 = arguments
+    for row in (0, 12345):
+        alone = None
+        for batch in (1, 2, 7, 64, 129, 4096, 40960):
+            for place in sorted({0, batch // 2, batch - 1}):
+                others = torch.arange(1, batch + 1, device=gpu.DEVICE) % tokens
+                others[place] = row
+                given = [t[others] for t in (x, ids, gates)]
+                out, gradients = backward_of(module, (*given, w1, w2), cotangent[others])
+                mine = [t[place] for t in (out, gradients["d_x"], gradients["d_gates"])]
+                alone = alone or mine
+                for what, one, here in zip(("out", "d_x", "d_gates"), alone, mine):
+                    assert torch.equal(one, here), (what, row, batch, place)
 
 
 @HALVES
@@ -136,7 +142,7 @@ def test_two_streams_at_once(dtype):
 
 
 @on_device
-@HALVES
+@ALL
 @pytest.mark.parametrize("first", [True, False], ids=["first-call-captured", "warm"])
 def test_graph_of_forward_and_backward(first, dtype):
     """Captured and replayed on other tokens with another routing, tensor maps and work table included."""
@@ -145,11 +151,11 @@ def test_graph_of_forward_and_backward(first, dtype):
     module = compiled(k, experts, d, n, dtype)
     (x, ids, gates, w1, w2), cotangent = make("distinct", 3000, k, experts, d, n, dtype)
     forward, backward = module["forward"], module["backward"]
-    outs, workspace = gpu.new_outputs(forward, [x, ids, gates, w1, w2])
+    outs, workspace, guards = gpu.new_outputs(forward, [x, ids, gates, w1, w2])
     named = dict(zip((a["name"] for a in forward.inputs), (x, ids, gates, w1, w2)), d_out=cotangent)
     named.update(zip((o["name"] for o in forward.outputs), outs))
     given = [named[a["name"]] for a in backward.inputs]
-    gradients, backward_workspace = gpu.new_outputs(backward, given)
+    gradients, backward_workspace, backward_guards = gpu.new_outputs(backward, given)
 
     def call():
         forward(x, ids, gates, w1, w2, out=outs, workspace=workspace)
@@ -168,7 +174,81 @@ def test_graph_of_forward_and_backward(first, dtype):
         gpu.fill(tensor)
     graph.replay()
     torch.cuda.synchronize()
+    gpu.check_guards(guards + backward_guards)
     out, wanted = backward_of(module, (x, ids, gates, w1, w2), cotangent)
     assert torch.equal(outs[0], out)
     for mine, (name, gradient) in zip(gradients, wanted.items(), strict=True):
         assert torch.equal(mine, gradient), name
+
+
+@pytest.mark.parametrize("dtype, wide", [(f32, False), (bf16, False), (bf16, True), (f16, True)], ids=str)
+@pytest.mark.parametrize("kind", ["distinct", "empty"])
+def test_gradients_are_added_to_buffers(dtype, wide, kind):
+    tokens, k, experts, d, n = 900, 2, 8, 136, 72
+    arguments, cotangent = make(kind, tokens, k, experts, d, n, dtype)
+    module = compiled(k, experts, d, n, dtype, accumulate="w1,w2", accumulate_f32=wide)
+    before = {"d_w1": arguments[3] * 100, "d_w2": arguments[4] * 100}
+    buffers = {name: b.to(f32 if wide else dtype) for name, b in before.items()}
+    before = {name: b.double() for name, b in buffers.items()}
+    backward_of(module, arguments, cotangent, buffers)
+    exact = [a.double().requires_grad_() if a.is_floating_point() else a for a in arguments]
+    wanted = torch.autograd.grad(reference(*exact, experts), exact[3:], cotangent.double())
+    for (name, buffer), want in zip(buffers.items(), wanted, strict=True):
+        close(buffer, before[name] + want, dtype, name)
+        if wide:  # nothing was rounded to the narrow type
+            close(buffer.double() - before[name], want, dtype, name)
+
+
+def all_results(module, arguments, cotangent):
+    out, gradients = backward_of(module, arguments, cotangent)
+    return [out, *gradients.values()]
+
+
+@on_device
+@kinds
+def test_streams_and_threads(dtype, d, n):
+    """Four threads, each on two streams at once."""
+    shape = ("distinct", 3000, 2, 8, d, n)
+    arguments, cotangent = make(*shape, dtype)
+    module = compiled(2, 8, d, n, dtype)
+    wanted = all_results(module, arguments, cotangent)
+    torch.cuda.synchronize()
+    problems = []
+
+    def work():
+        try:
+            streams = [torch.cuda.Stream() for _ in range(2)]
+            mine = [([a.clone() for a in arguments], cotangent.clone()) for _ in streams]
+            torch.cuda.synchronize()
+            for _ in range(5):
+                results = []
+                for stream, given in zip(streams, mine):
+                    with torch.cuda.stream(stream):
+                        results.append(all_results(module, *given))
+                for stream, result in zip(streams, results):
+                    stream.synchronize()
+                    for actual, want in zip(result, wanted, strict=True):
+                        assert torch.equal(actual, want)
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems
+
+
+@on_device
+def test_slices_of_a_larger_batch():
+    """Rows of tensors that begin inside of others, at multiples of 16 bytes."""
+    arguments, cotangent = make("distinct", 1000, 2, 8, 64, 32, bf16)
+    module = compiled(2, 8, 64, 32, bf16)
+    x, ids, gates, w1, w2 = arguments
+    everything = gpu.call(module["forward"], *arguments)[0]
+    part = slice(104, 904)
+    outs, workspace, guards = gpu.new_outputs(module["forward"], [x[part], ids[part], gates[part], w1, w2])
+    module["forward"](x[part], ids[part], gates[part], w1, w2, out=outs, workspace=workspace)
+    gpu.check_guards(guards)
+    assert torch.equal(outs[0], everything[part])

@@ -4,7 +4,7 @@
 import gpu
 import pytest
 import torch
-from test_gpu_layers import backward_of, close, compiled
+from gpu_layer import backward_of, close, compiled
 
 pytestmark = pytest.mark.gpu
 

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole layers on the GPU: forward and backward, streams, threads, graphs, repetition."""
-
-import threading
+"""Whole layers on the GPU, forward and backward, against float64."""
 
 import gpu
 import layer_list
 import moe_mlir
 import pytest
 import torch
-from oracle import Slots, make_ids
+from gpu_layer import backward_of, close, compiled, make, reference
 
 pytestmark = pytest.mark.gpu
 
@@ -22,68 +20,16 @@ LAYERS = [
     ("all_sentinels", 9, 2, 4, 16, 8),
     ("random", 0, 2, 3, 16, 8),
     ("random", 1, 1, 1, 7, 5),
+    ("distinct", 65, 8, 8, 64, 32),  # K = E
+    ("random", 700, 3, 3, 64, 64),  # an expert again and again in a token
+    ("hot", 4097, 1, 6, 64, 64),
     ("distinct", 1000, 8, 64, 256, 128),
+    ("distinct", 1500, 4, 24, 328, 200),  # ragged in every tile
     ("random", 5000, 16, 512, 64, 32),
+    ("empty", 2000, 2, 200, 256, 128),  # experts without rows between those of a block
+    ("random", 6000, 4, 8, 2048, 64),  # more to store than to multiply
+    ("random", 65536, 2, 24, 64, 128),
 ]
-
-
-def reference(x, ids, gates, w1, w2, experts):
-    """The layer in float64, differentiable, on the device."""
-    flat = ids.reshape(-1).long()
-    valid = (flat >= 0) & (flat < experts)
-    expert = flat.clamp(0, experts - 1)
-    token = torch.arange(flat.numel(), device=x.device) // ids.shape[1]
-    y = torch.zeros(flat.numel(), w2.shape[1], dtype=x.dtype, device=x.device)
-    for e in range(experts):
-        rows = ((expert == e) & valid).nonzero().flatten()
-        if len(rows) == 0:
-            continue
-        h = x[token[rows]] @ w1[e].T
-        n = h.shape[1] // 2
-        y = y.index_add(0, rows, (torch.nn.functional.silu(h[:, :n]) * h[:, n:]) @ w2[e].T)
-    y = y * gates.reshape(-1, 1)
-    return torch.zeros_like(x).index_add(0, token, y)
-
-
-def make(kind, tokens, k, experts, d, n, dtype):
-    generator = torch.Generator().manual_seed(tokens + d)
-
-    def normal(*shape, scale=1.0):
-        return (torch.randn(*shape, generator=generator) * scale).to(dtype).to(gpu.DEVICE)
-
-    ids = make_ids(kind, tokens, k, experts, torch.int64).to(gpu.DEVICE)
-    return (
-        normal(tokens, d), ids, torch.rand(tokens, k, generator=generator).to(dtype).to(gpu.DEVICE),
-        normal(experts, 2 * n, d, scale=d**-0.5), normal(experts, d, n, scale=n**-0.5),
-    ), normal(tokens, d)
-
-
-def compiled(k, experts, d, n, dtype):
-    name = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
-    layer = moe_mlir.layers.GatedMLP(d_model=d, d_expert=n, experts=experts, top_k=k, dtype=name, gate_dtype=name)
-    return moe_mlir.compile(layer.text, target=gpu.TARGET, grad="x,gates,w1,w2")
-
-
-def close(actual, exact, dtype, what):
-    """Within `slack` roundings of the result's own size; roundings of the layer's buffers add up."""
-    assert torch.isfinite(actual).all(), what
-    if actual.numel() == 0:
-        return
-    error = (actual.double() - exact).norm()
-    # f32 has nothing wider to sum in.
-    slack = 40.0 if dtype == torch.float32 else 6.0
-    bound = slack * torch.finfo(dtype).eps * exact.norm() + 1e-30
-    assert error <= bound, (what, float(error), float(bound))
-
-
-def backward_of(module, arguments, cotangent):
-    outs = gpu.call(module["forward"], *arguments)
-    entry = module["backward"]
-    named = dict(zip((a["name"] for a in module["forward"].inputs), arguments))
-    named.update(zip((o["name"] for o in module["forward"].outputs), outs))
-    named["d_out"] = cotangent
-    given = [named[a["name"]] for a in entry.inputs]
-    return outs[0], dict(zip((o["name"] for o in entry.outputs), gpu.call(entry, *given)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -115,57 +61,6 @@ on_device = pytest.mark.skipif(gpu.DRY, reason="the CPU has no streams, graphs o
 
 
 @on_device
-def test_streams_and_threads():
-    module = compiled(2, 8, 64, 32, torch.float32)
-    arguments, _ = make(*SMALL, torch.float32)
-    wanted = gpu.call(module["forward"], *arguments)[0]
-    torch.cuda.synchronize()
-    results, problems = {}, []
-
-    def work(number):
-        try:
-            with torch.cuda.stream(torch.cuda.Stream()):
-                mine = [a.clone() for a in arguments]
-                for _ in range(20):
-                    results[number] = gpu.call(module["forward"], *mine)[0]
-                torch.cuda.current_stream().synchronize()
-        except Exception as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not problems, problems
-    for result in results.values():
-        assert torch.equal(result, wanted)
-
-
-@on_device
-@pytest.mark.parametrize("first", [True, False], ids=["first-call-captured", "warm"])
-def test_graph(first):
-    # A width of its own: a module that this process has not called.
-    d = 72 if first else 80
-    module = compiled(2, 8, d, 32, torch.float32)
-    entry = module["forward"]
-    arguments, _ = make("distinct", 500, 2, 8, d, 32, torch.float32)
-    outs, workspace = gpu.new_outputs(entry, arguments)
-    if not first:
-        entry(*arguments, out=outs, workspace=workspace)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        entry(*arguments, out=outs, workspace=workspace)
-    others, _ = make("distinct", 500, 2, 8, d, 32, torch.float32)
-    arguments[0].copy_(others[0].flip(0))
-    gpu.fill(outs[0])
-    graph.replay()
-    torch.cuda.synchronize()
-    assert torch.equal(outs[0], gpu.call(entry, *arguments)[0])
-
-
-@on_device
 def test_errors_name_the_device():
     module = compiled(2, 8, 64, 32, torch.float32)
     arguments, _ = make(*SMALL, torch.float32)
@@ -193,43 +88,6 @@ def test_under_autograd(dtype):
     close(out.detach(), wanted.detach(), dtype, "out")
     for actual, want, what in zip((x, module.w1, module.w2), exact, ("x", "w1", "w2"), strict=True):
         close(actual.grad, want.grad, dtype, what)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_rows_do_not_meet(dtype):
-    """Inf and NaN of one expert's rows and weights reach no other expert's, forward or backward."""
-    kind, tokens, k, experts, d, n = "random", 700, 1, 8, 64, 32
-    arguments, cotangent = make(kind, tokens, k, experts, d, n, dtype)
-    module = compiled(k, experts, d, n, dtype)
-    out, gradients = backward_of(module, arguments, cotangent)
-    x, ids, gates, w1, w2 = (a.clone() for a in arguments)
-    bad = (ids == 3).flatten()
-    x[bad] = float("nan")
-    x[bad.nonzero()[::2].flatten()] = float("inf")
-    w1[3], w2[3] = float("inf"), float("nan")
-    out_bad, gradients_bad = backward_of(module, (x, ids, gates, w1, w2), cotangent)
-    assert torch.equal(out[~bad], out_bad[~bad])
-    for what, rows in (("d_x", ~bad), ("d_gates", ~bad)):
-        assert torch.equal(gradients[what][rows], gradients_bad[what][rows]), what
-    others = [e for e in range(experts) if e != 3]
-    for what in ("d_w1", "d_w2"):
-        assert torch.equal(gradients[what][others], gradients_bad[what][others]), what
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_token_alone(dtype):
-    """A token's result has the same bits alone and among others."""
-    arguments, _ = make("distinct", 4096, 2, 8, 64, 32, dtype)
-    module = compiled(2, 8, 64, 32, dtype)
-    x, ids, gates, w1, w2 = arguments
-    all_rows = gpu.call(module["forward"], *arguments)[0]
-    for tokens in (1, 2, 7, 64, 129):
-        for first in (0, 1000, 4096 - tokens):
-            part = slice(first, first + tokens)
-            # Copies: rows of a slice need not begin at a multiple of 16 bytes.
-            mine = [a[part].clone() for a in (x, ids, gates)]
-            some = gpu.call(module["forward"], *mine, w1, w2)[0]
-            assert torch.equal(some, all_rows[part]), (tokens, first)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])

@@ -301,17 +301,22 @@ static bool skipFirstStep(Operation *kernel) {
   return !found.empty();
 }
 
-/// Sums and scans over a warp miss the last exchange.
+/// Sums and scans over a warp miss the exchanges over the last one's distance
+/// (two for a number of 64 bits).
 static bool dropShuffle(Operation *kernel) {
   auto found = allOf<gpu::ShuffleOp>(kernel, [](gpu::ShuffleOp op) {
     return op.getMode() != gpu::ShuffleMode::IDX;
   });
   if (found.empty())
     return false;
-  gpu::ShuffleOp op = found.back();
-  OpBuilder b(op);
-  op.getShuffleResult().replaceAllUsesWith(arith::ConstantOp::create(
-      b, op.getLoc(), cast<TypedAttr>(b.getZeroAttr(op.getType(0)))));
+  Value distance = found.back().getOffset();
+  for (gpu::ShuffleOp op : found) {
+    if (op.getOffset() != distance)
+      continue;
+    OpBuilder b(op);
+    op.getShuffleResult().replaceAllUsesWith(arith::ConstantOp::create(
+        b, op.getLoc(), cast<TypedAttr>(b.getZeroAttr(op.getType(0)))));
+  }
   return true;
 }
 
@@ -450,8 +455,8 @@ ArrayRef<Break> moe::allBreaks() {
        dropLastAddend},
       {"first-step-skipped", "sums leave out their first step", "kernels",
        skipFirstStep},
-      {"shuffle-dropped", "a warp's last exchange is lost", "kernels",
-       dropShuffle},
+      {"shuffle-dropped", "a warp's exchange over one distance is lost",
+       "kernels", dropShuffle},
       {"places-reversed", "slots of an expert are in reverse order", "kernels",
        reversePlaces},
       {"chunk-dropped", "every chunk is stored as the first one", "kernels",
