@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gated MLP of experts forward and backward: fused, unfused, and a torch loop over experts.
+"""A gated MLP of experts forward and backward: fused, unfused, op by op, and a torch loop over experts.
 
-Unfused is one kernel an op, with each op's inputs kept for its gradient (fuse=false,
-policy=save-all). Every way gives the gradients of x, gates and both weights. `saved` are the bytes
+Op by op is the layer as it is written: one kernel an op, each op's inputs kept for its gradient, and
+that gradient as its definition gives it: gate * dO is written as rows, a gate's gradient is <dO, Y>
+(simplify=false, fuse=false, policy=save-all). Unfused has the compiler's algebra (d-gate from rows of
+A) and no fusion. Every way gives the gradients of x, gates and both weights. `saved` are the bytes
 that forward keeps for backward beside its arguments; `peak` is the most that is allocated at a time
 during a forward and a backward, beside the arguments.
 """
@@ -15,6 +17,7 @@ from typing import Callable
 import moe_mlir
 import moe_mlir.torch
 import torch
+from moe_mlir import _arrays
 
 from .timing import interleaved, summary
 
@@ -66,7 +69,8 @@ def saved_bytes(call: Callable[[], torch.Tensor], arguments: list[torch.Tensor])
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes that torch's allocator has given out at a time during a call."""
+    """The most bytes that torch's allocator has given out at a time during a call and its workspace."""
+    _arrays.forget_workspace()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
     now = most = 0
@@ -98,6 +102,7 @@ def measure(dtype: str, seconds: float, shape: Shape = Shape()) -> dict[str, obj
     ways: dict[str, Callable[..., torch.Tensor]] = {
         "fused": moe_mlir.torch.Operator(layer),
         "unfused": moe_mlir.torch.Operator(layer, fuse=False, policy="save-all"),
+        "op by op": moe_mlir.torch.Operator(layer, fuse=False, policy="save-all", simplify=False),
         "loop": loop,
     }
 
@@ -106,7 +111,7 @@ def measure(dtype: str, seconds: float, shape: Shape = Shape()) -> dict[str, obj
         return (out, *torch.autograd.grad(out, leaves, cotangent))
 
     reference = step("loop")
-    for way in ("fused", "unfused"):
+    for way in ("fused", "unfused", "op by op"):
         for name, actual, wanted in zip(("out", "dx", "dgates", "dw1", "dw2"), step(way), reference):
             worst = (actual.double() - wanted.double()).abs().max() / wanted.double().abs().max()
             if not worst < (1e-4 if dtype == "f32" else 2**-5):

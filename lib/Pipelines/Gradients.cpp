@@ -38,8 +38,10 @@ void ::moe::buildMoeGradientPipeline(OpPassManager &pm,
   pm.addPass(mlir::moe::createMoeDifferentiate(differentiate));
   // On the joint function, where a gate's gradient sees both sides of it.
   clean(pm, /*compose=*/false);
-  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeSimplifyGradients());
-  clean(pm, /*compose=*/false);
+  if (options.simplify) {
+    pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeSimplifyGradients());
+    clean(pm, /*compose=*/false);
+  }
   mlir::moe::MoePartitionOptions partition;
   partition.policy = options.policy;
   partition.budgetBytes = options.budgetBytes;

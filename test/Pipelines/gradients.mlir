@@ -3,6 +3,7 @@
 // RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=x,w1,w2 --opt split-weights=w1,w2 | FileCheck %s --check-prefix=SPLIT
 // RUN: moe-compile %s --emit=manifest --opt grad=w1 | FileCheck %s --check-prefix=MANIFEST
 // RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=x,w1,w2 --opt accumulate=w2,w1 --opt accumulate-f32=true | FileCheck %s --check-prefix=INTO
+// RUN: moe-compile %s --emit=mlir-stage=differentiated --opt grad=gates,w2 --opt simplify=false --opt policy=save-all | FileCheck %s --check-prefix=PLAIN
 // RUN: not moe-compile %s --opt grad=w1 --opt accumulate=w2 2>&1 | FileCheck %s --check-prefix=NOTWRT
 // RUN: not moe-compile %s --emit=mlir-stage=differentiated 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: not moe-compile %s --opt grad=w3 2>&1 | FileCheck %s --check-prefix=UNKNOWN
@@ -46,6 +47,14 @@
 // SPLIT-COUNT-2:   moe.weight_grad
 // SPLIT-NOT:       moe.parallel_linear
 // SPLIT:         func.func @backward(
+
+// Without algebra: <dO, Y> and rows of gate * dO, both d columns wide, and Y is kept.
+// PLAIN-LABEL:    func.func @backward(
+// PLAIN-SAME:       tensor<?x16xbf16> {moe.dims = ["2*T", 16], moe.kind = "saved"
+// PLAIN:            %[[DO:.*]] = moe.group %arg0 from token
+// PLAIN:            moe.rowwise {{.*}} ins(%[[DO]] : tensor<?x16xbf16> rows, %{{.*}} : tensor<?x16xbf16> rows) outs(tensor<?xf32> sum)
+// PLAIN:            %[[DY:.*]] = moe.rowwise {{.*}} outs(tensor<?x16xbf16> rows)
+// PLAIN:            moe.weight_grad %{{.*}} from grouped, %[[DY]] from grouped
 
 // MANIFEST:       "backward": {
 // MANIFEST:         "gradients": [

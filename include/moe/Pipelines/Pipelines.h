@@ -48,6 +48,11 @@ struct GradientOptions {
       llvm::cl::desc(
           "tokens that dynamic sizes are weighed at, for the budget"),
       llvm::cl::init(4096)};
+  Options::Option<bool> simplify{
+      parent, "simplify",
+      llvm::cl::desc("algebra on gradients (moe-simplify-gradients); without "
+                     "it each op has the gradient of its definition"),
+      llvm::cl::init(true)};
   Options::Option<bool> fuse{
       parent, "fuse",
       llvm::cl::desc("join kernels (moe-fuse); without it each op is one"),
