@@ -3,7 +3,9 @@
 // through the passes that every target shares; the kernels and buffers of what
 // comes out are counted, and the remarks of fusion are listed.
 #include "Stages.h"
+#include "moe/Conversion/MoeToNVTile/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Dimensions.h"
+#include "moe/Runtime/GPUTarget.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/Remarks.h"
@@ -115,8 +117,9 @@ std::string text(const Json &amount) {
 
 class Explainer {
 public:
-  Explainer(func::FuncOp function, Dimensions dims, int64_t tokens)
-      : function(function), dims(std::move(dims)), tokens(tokens) {}
+  Explainer(func::FuncOp function, Dimensions dims, int64_t tokens, bool onGPU)
+      : function(function), dims(std::move(dims)), tokens(tokens),
+        onGPU(onGPU) {}
 
   Object explain(DictionaryAttr entry) {
     nameValues();
@@ -231,13 +234,41 @@ private:
           .push_back(Object{{"value", nameOf(operand.get())},
                             {"bytes", bytes.json(tokens)}});
     }
-    return Object{{"number", number},
+    Object kernel{{"number", number},
                   {"op", op->getName().getStringRef()},
                   {"flops", flops.json(tokens)},
                   {"bytes_read", read.json(tokens)},
                   {"bytes_written", written.json(tokens)},
                   {"reads", std::move(reads)},
                   {"writes", std::move(writes)}};
+    if (onGPU)
+      kernel["variants"] = explainVariants(op);
+    return kernel;
+  }
+
+  /// What the kernel is on a GPU. One that is no matrix product has one way.
+  static Array explainVariants(Operation *op) {
+    auto config = op->getAttrOfType<ConfigAttr>("moe.config");
+    if (!config)
+      return Array{Object{{"structure", stringifyStructure(Structure::Simt)}}};
+    Array variants;
+    for (VariantAttr variant : config.getVariants()) {
+      Object object{{"structure", stringifyStructure(variant.getStructure())},
+                    {"reduction", variant.getReductionOrder()}};
+      if (variant.hasTile())
+        object["tile"] = Array{variant.getTileRows(), variant.getTileColumns()};
+      if (variant.getStages())
+        object["stages"] = variant.getStages();
+      if (variant.getBuffers())
+        object["buffers"] = variant.getBuffers();
+      if (variant.hasGuard())
+        object["from"] = Object{
+            {stringifyHostValue(variant.getGuard()), variant.getAtLeast()}};
+      if (StringAttr reason = variant.getReason())
+        object["reason"] = reason.getValue();
+      variants.push_back(std::move(object));
+    }
+    return variants;
   }
 
   /// Why a reader needs the rows in memory.
@@ -343,11 +374,34 @@ private:
   func::FuncOp function;
   Dimensions dims;
   int64_t tokens;
+  bool onGPU;
   DenseMap<Value, std::string> names;
   DenseMap<Operation *, unsigned> numbers;
 };
 
+/// "cooperative tile 128x256 stages 4 buffers 2 from 4096 rows", and how it
+/// adds.
+std::string variantText(const Object &variant) {
+  std::string text = variant.getString("structure")->str();
+  llvm::raw_string_ostream os(text);
+  if (const Array *tile = variant.getArray("tile"))
+    os << " tile " << *(*tile)[0].getAsInteger() << "x"
+       << *(*tile)[1].getAsInteger();
+  for (StringRef number : {"stages", "buffers"})
+    if (auto value = variant.getInteger(number))
+      os << " " << number << " " << *value;
+  if (const Object *from = variant.getObject("from"))
+    for (auto &[name, bound] : *from)
+      os << " from " << *bound.getAsInteger() << " " << name.str();
+  if (auto reduction = variant.getString("reduction"))
+    os << ", adds " << *reduction;
+  if (auto reason = variant.getString("reason"))
+    os << ": " << *reason;
+  return text;
+}
+
 void printText(const Object &report, raw_ostream &os) {
+  StringRef target = *report.getString("target");
   for (const Json &each : *report.getArray("functions")) {
     const Object &function = *each.getAsObject();
     os << "@" << *function.getString("name") << "\n";
@@ -371,6 +425,14 @@ void printText(const Object &report, raw_ostream &os) {
           text(*kernel.get("flops")), text(*kernel.get("bytes_read")),
           text(*kernel.get("bytes_written")), list("reads"), list("writes"));
     }
+    if (target != "cpu")
+      os << "  kernels on " << target << ":\n";
+    for (const Json &each : *function.getArray("kernels"))
+      if (const Array *variants = each.getAsObject()->getArray("variants"))
+        for (const Json &variant : *variants)
+          os << llvm::formatv("  {0,3} {1}\n",
+                              *each.getAsObject()->getInteger("number"),
+                              variantText(*variant.getAsObject()));
     os << "  buffers kept:\n";
     for (const Json &each : *function.getArray("buffers")) {
       const Object &buffer = *each.getAsObject();
@@ -419,8 +481,13 @@ struct MoeExplain : PassWrapper<MoeExplain, OperationPass<ModuleOp>> {
       : options(std::make_shared<::moe::MoeExplainOptions>()),
         pipeline("builtin.module") {
     options->copyOptionValuesFrom(given);
-    ::moe::buildMoeToKernelsPipeline(pipeline, options->gradients, "cpu", 1,
-                                     [](StringRef, OpPassManager &) {});
+    ::moe::buildMoeToKernelsPipeline(
+        pipeline, options->gradients, options->target, 1,
+        [](StringRef, OpPassManager &) {},
+        [&](OpPassManager &pm) {
+          if (options->target != "cpu")
+            pm.addPass(createMoeSelectConfig({options->target}));
+        });
   }
   MoeExplain(const MoeExplain &other) = default;
 
@@ -433,6 +500,12 @@ struct MoeExplain : PassWrapper<MoeExplain, OperationPass<ModuleOp>> {
   }
 
   void runOnOperation() override {
+    if (options->target != "cpu" && !::moe::findGPUTarget(options->target)) {
+      getOperation().emitError()
+          << "target is '" << options->target.getValue()
+          << "', expected cpu or one of " << ::moe::gpuTargetNames();
+      return signalPassFailure();
+    }
     MLIRContext *context = &getContext();
     std::vector<Said> heard;
     // In place of an engine that is there already: one context has one.
@@ -465,7 +538,8 @@ private:
       FailureOr<Dimensions> dims = Dimensions::read(function);
       if (failed(dims))
         return failure();
-      functions.push_back(Explainer(function, std::move(*dims), tokens)
+      functions.push_back(Explainer(function, std::move(*dims), tokens,
+                                    options->target != "cpu")
                               .explain(entries ? entries.getAs<DictionaryAttr>(
                                                      function.getName())
                                                : DictionaryAttr()));
@@ -487,7 +561,8 @@ private:
         (said.made ? fused : refused).push_back(std::move(remark));
       }
     }
-    return Object{{"functions", std::move(functions)},
+    return Object{{"target", options->target.getValue()},
+                  {"functions", std::move(functions)},
                   {"fused", std::move(fused)},
                   {"refused", std::move(refused)}};
   }

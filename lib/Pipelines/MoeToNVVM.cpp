@@ -61,9 +61,12 @@ void ::moe::buildMoeToNVVMPipeline(OpPassManager &pm,
   buildMoeToKernelsPipeline(
       pm, options.gradients, options.arch, /*align=*/16, atStage,
       [&](OpPassManager &pm) {
+        // On buffers, whose layouts are known: what fits is
+        // decided by them too.
+        pm.addPass(mlir::moe::createMoeSelectConfig({options.arch}));
         // Matrix products on the tensor cores. Their work
         // tables go into the workspace.
-        pm.addPass(mlir::moe::createConvertMoeToNVTile({options.arch}));
+        pm.addPass(mlir::moe::createConvertMoeToNVTile());
       });
 
   pm.addPass(mlir::moe::createConvertMoeToGPU());

@@ -106,6 +106,30 @@ def test_explain_says_what_was_refused():
     assert "fusions that were not made, and why:" in text and "workspace:" in text
 
 
+def products(report):
+    """The variants of each matrix product of a report."""
+    kernels = [kernel for function in report["functions"] for kernel in function["kernels"]]
+    return [kernel["variants"] for kernel in kernels if kernel["op"] in ("moe.grouped_matmul", "moe.grouped_outer")]
+
+
+def test_explain_says_which_kernels_run():
+    layer = GatedMLP(d_model=64, d_expert=64, experts=4, top_k=2, dtype="bf16")
+    report = layer.explain(target="sm_90a", grad="all", as_dict=True)
+    assert report["target"] == "sm_90a" and len(products(report)) == 6
+    for (variant,) in products(report):
+        assert variant["structure"] == "cooperative" and variant["tile"] == [128, 256] and variant["stages"] >= 3
+        assert variant["reduction"] == "steps of 64 terms, ascending" and "reason" not in variant
+    for (variant,) in products(layer.explain(target="sm_80", grad="all", as_dict=True)):
+        assert variant["structure"] == "simt" and variant["reason"] == "sm_80 has no kernels for it yet, sm_90a has"
+    text = layer.explain(target="sm_90a")
+    assert "kernels on sm_90a:" in text and "cooperative tile 128x256 stages" in text
+    on_cpu = layer.explain(as_dict=True)
+    assert on_cpu["target"] == "cpu" and "variants" not in on_cpu["functions"][0]["kernels"][0]
+    assert "kernels on" not in layer.explain()
+    with pytest.raises(moe_mlir.Error, match="target is 'sm_70', expected cpu or one of sm_80"):
+        layer.explain(target="sm_70")
+
+
 @pytest.mark.parametrize("layer", LAYERS[::6], ids=describe)
 def test_explain_takes_every_layer(layer):
     report = layer.explain(as_dict=True, tokens=100)

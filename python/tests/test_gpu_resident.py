@@ -67,7 +67,7 @@ func.func @f(%ids: {ids}, %x: {x}, %w: {w}, %b: {bias}, %g: {gates}, %y0: {y}, %
   %a = moe.assign ids(%ids : {ids}) : {slots.type}
   {names} = moe.grouped_matmul by %a : {slots.type}
       pairs(%x from grouped, %w {layout} : {x}, {w}) columns <{columns}>
-      ins(%b : {bias} expert, %g : {gates} scalar slot) outs({outs}) attributes {{moe.config = #moe.config<{{{config}}}>}} {{
+      ins(%b : {bias} expert, %g : {gates} scalar slot) outs({outs}) attributes {{moe.config = #moe.config<{config}>}} {{
     ^bb0({arguments}, %bias: f32, %gate: f32):
     %s = arith.addf %c{count - 1}, %bias : f32
     %h = arith.addf %s, %c0 : f32
@@ -92,7 +92,7 @@ def test_resident_weights(name, depth, width, columns, layout, element):
     empty = [torch.full((slots.slots, c), float("nan"), dtype=d)
              for c, d in ((width, element), (width, torch.float32), (-(-width // SEGMENT), torch.float32))]
     weights = w.transpose(1, 2).contiguous() if layout == "in_out" else w
-    text = text_of(slots, ELEMENT[element], depth, width, columns, layout, 'structure = "resident", blocks = 3')
+    text = text_of(slots, ELEMENT[element], depth, width, columns, layout, 'resident')
     arguments = (slots.ids, x, weights, bias, gates, *empty)
     results = gpu.run_gpu(text, *arguments)
 

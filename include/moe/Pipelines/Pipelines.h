@@ -99,6 +99,11 @@ struct MoeExplainOptions : public mlir::PassPipelineOptions<MoeExplainOptions> {
       llvm::cl::desc("the number of tokens that sizes are stated at; negative: "
                      "in terms of T"),
       llvm::cl::init(-1)};
+  Option<std::string> target{
+      *this, "target",
+      llvm::cl::desc("what the module would be compiled for, cpu or a GPU: "
+                     "then which kernels matrix products have"),
+      llvm::cl::init("cpu")};
   Option<std::string> output{*this, "output",
                              llvm::cl::desc("file to write; `-`: stdout"),
                              llvm::cl::init("-")};

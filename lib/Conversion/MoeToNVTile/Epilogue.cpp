@@ -46,7 +46,6 @@ Epilogue::Epilogue(GroupedMatmulOp op, const Tables &tables,
       result.map =
           kernel.passMap(out, {width, blocks, -1},
                          {2 * width, 2 * width * blocks}, {kChunk, 1, 64});
-      stores += blocks * columns / kChunk;
     }
     results.push_back(result);
   }

@@ -27,9 +27,6 @@ public:
   Epilogue(GroupedMatmulOp op, const Tables &tables, KernelBuilder &kernel,
            int64_t columns);
 
-  /// Stores through staging that a tile makes. Buffers have fixed places, so
-  /// their number has to divide it.
-  int64_t numStores() const { return stores; }
   /// The shared memory to use; before any code.
   void use(Value ring, Value staging);
 
@@ -68,7 +65,7 @@ private:
   const Tables &tables;
   KernelBuilder &kernel;
   KernelCode &b;
-  int64_t count, width, columns, stores = 0;
+  int64_t count, width, columns;
   Value rowTable;
   /// Null where the operand comes through the ring.
   Values ins;

@@ -2,6 +2,7 @@
 // moe.grouped_matmul as one nvtile kernel. A tile is 128 grouped rows and 256
 // accumulator columns: all values of 256 / c region columns side by side, so
 // that the region finds its arguments in one thread.
+#include "Config.h"
 #include "Epilogue.h"
 #include "Weights.h"
 
@@ -67,6 +68,19 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
   return {};
 }
 
+KernelFacts mlir::moe::factsOf(GroupedMatmulOp op) {
+  KernelFacts facts{false, 0};
+  for (size_t i = 0; i < op.getLhs().size(); ++i)
+    facts.gathers |= op.lhsOrder(i) != RowOrder::Grouped;
+  int64_t columns = kTileColumns / op.getColumns().getCount();
+  for (auto [out, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
+    auto port = cast<PortAttr>(attr);
+    if (port.hasColumns() && isHalf(memrefOf(out).getElementType()))
+      facts.stores += port.getCount() * columns / kChunk;
+  }
+  return facts;
+}
+
 //===----------------------------------------------------------------------===//
 // The kernel
 //===----------------------------------------------------------------------===//
@@ -84,7 +98,7 @@ struct Pair {
 class Matmul {
 public:
   Matmul(GroupedMatmulOp op, const Tables &tables);
-  void build();
+  void build(VariantAttr variant);
 
 private:
   SmallVector<Pair> passPairs();
@@ -133,18 +147,13 @@ SmallVector<Pair> Matmul::passPairs() {
   return all;
 }
 
-void Matmul::build() {
+void Matmul::build(VariantAttr variant) {
   table = kernel.pass(tables.work);
   rowTable = kernel.pass(tables.order);
-  int64_t stores = epilogue.numStores();
-  // A deeper ring is worth more than staging: see Measured in docs/NVTile.md.
-  int64_t stages = kernel.config("stages", 4);
-  int64_t buffers = kernel.stagingBuffers(stores, 2);
-
   constexpr int32_t kProducers = 128;
-  ring = kernel.makeRing(stages, {kBlockRows, kTileColumns},
+  ring = kernel.makeRing(variant.getStages(), {kBlockRows, kTileColumns},
                          gathers ? 1 + kProducers : 1);
-  epilogue.use(ring, kernel.makeStaging(buffers));
+  epilogue.use(ring, kernel.makeStaging(variant.getBuffers()));
   rowBlocks = WorkCountOp::create(b, b.getI32Type(), table);
   work = b.mul(rowBlocks, tiles);
   kernel.specialize(
@@ -267,31 +276,9 @@ void Matmul::consume(Value warpgroup) {
   StageFlushOp::create(b);
 }
 
-//===----------------------------------------------------------------------===//
-// Which kernel
-//===----------------------------------------------------------------------===//
-
-/// Whether weights stay in shared memory: as the op's moe.config says, or where
-/// that was faster, which is from four steps of the contraction on.
-static bool chooseResident(GroupedMatmulOp op) {
-  std::string reason = whyNotResident(op);
-  StringAttr structure;
-  if (auto config = op->getAttrOfType<ConfigAttr>("moe.config"))
-    structure =
-        dyn_cast_or_null<StringAttr>(config.getValues().get("structure"));
-  if (!structure)
-    return reason.empty() &&
-           memrefOf(op.getLhs()[0]).getDimSize(1) > 3 * kDepth;
-  if (structure == "resident" && !reason.empty())
-    op->emitRemark() << "weights cannot stay in shared memory: " << reason;
-  else if (structure != "resident" && structure != "cooperative")
-    op->emitRemark() << "structure " << structure
-                     << " is neither \"resident\" nor \"cooperative\"";
-  return structure == "resident" && reason.empty();
-}
-
-void mlir::moe::buildNVTileKernel(GroupedMatmulOp op, const Tables &tables) {
-  if (chooseResident(op))
-    return buildResidentKernel(op, tables);
-  Matmul(op, tables).build();
+void mlir::moe::buildNVTileKernel(GroupedMatmulOp op, const Tables &tables,
+                                  VariantAttr variant) {
+  if (variant.getStructure() == Structure::Resident)
+    return buildResidentKernel(op, tables, variant);
+  Matmul(op, tables).build(variant);
 }

@@ -2,6 +2,7 @@
 // moe.grouped_outer as one nvtile kernel. A tile is 128 x 256 elements of one
 // expert's result; the contraction runs over the expert's rows, so operands are
 // MN-major, and rows past the expert's end read as zero.
+#include "Config.h"
 #include "KernelBuilder.h"
 
 using namespace mlir;
@@ -28,6 +29,13 @@ std::string mlir::moe::whyNotNVTile(GroupedOuterOp op) {
   return text;
 }
 
+KernelFacts mlir::moe::factsOf(GroupedOuterOp op) {
+  bool gathers =
+      op.getXFrom() != RowOrder::Grouped || op.getDyFrom() != RowOrder::Grouped;
+  bool staged = isHalf(memrefOf(op.getOuts()[0]).getElementType());
+  return {gathers, staged ? kTileColumns / kChunk : 0};
+}
+
 /// A coordinate so far out that, with the strides of a ragged map, row 2^30 is
 /// the expert's end: addresses wrap modulo 2^64.
 constexpr int64_t kFar = 1 << 30;
@@ -46,7 +54,7 @@ struct Side {
 class Outer {
 public:
   Outer(GroupedOuterOp op, const Tables &tables);
-  void build();
+  void build(VariantAttr variant);
 
 private:
   /// What one tile needs to know.
@@ -98,12 +106,11 @@ void Outer::passSide(Side &side) {
                              {kDepth, kDepth, 1, 1});
 }
 
-void Outer::build() {
+void Outer::build(VariantAttr variant) {
   for (Side &side : sides)
     passSide(side);
   out = kernel.pass(op.getOuts()[0]);
-  bool staged = !memrefOf(op.getOuts()[0]).getElementType().isF32();
-  if (staged)
+  if (isHalf(memrefOf(out).getElementType()))
     map = kernel.passMap(
         op.getOuts()[0], {sides[1].width, sides[0].width, tables.experts},
         {2 * sides[1].width, 2 * sides[1].width * sides[0].width},
@@ -112,10 +119,9 @@ void Outer::build() {
   if (gathers)
     rowTable = kernel.pass(tables.order);
   constexpr int32_t kProducers = 128;
-  ring = kernel.makeRing(kernel.config("stages", 4), {kBlockRows, kTileColumns},
+  ring = kernel.makeRing(variant.getStages(), {kBlockRows, kTileColumns},
                          gathers ? 1 + kProducers : 1);
-  if (staged)
-    staging = kernel.makeStaging(kernel.config("buffers", 2));
+  staging = kernel.makeStaging(variant.getBuffers());
   kernel.specialize(
       gathers,
       [&] {
@@ -276,6 +282,7 @@ void Outer::store(Value accumulator, Value warpgroup, const Item &item) {
   }
 }
 
-void mlir::moe::buildNVTileKernel(GroupedOuterOp op, const Tables &tables) {
-  Outer(op, tables).build();
+void mlir::moe::buildNVTileKernel(GroupedOuterOp op, const Tables &tables,
+                                  VariantAttr variant) {
+  Outer(op, tables).build(variant);
 }

@@ -63,7 +63,7 @@ void KernelCode::elect(function_ref<void()> body) {
 
 KernelBuilder::KernelBuilder(Operation *op, const Tables &tables,
                              StringRef name)
-    : host(op->getLoc(), op), b(op->getLoc(), op), tables(tables), op(op) {
+    : host(op->getLoc(), op), b(op->getLoc(), op), tables(tables) {
   auto top = op->getParentOfType<ModuleOp>();
   auto function = op->getParentOfType<func::FuncOp>();
   std::string symbol;
@@ -121,37 +121,27 @@ Value KernelBuilder::passFlat(Value source) {
       host, source, ArrayRef<ReassociationIndices>(all)));
 }
 
-int64_t KernelBuilder::config(StringRef name, int64_t otherwise) {
-  auto config = op->getAttrOfType<ConfigAttr>("moe.config");
-  auto number =
-      config ? dyn_cast_or_null<IntegerAttr>(config.getValues().get(name))
-             : IntegerAttr();
-  return number ? number.getInt() : otherwise;
-}
-
-int64_t KernelBuilder::stagingBuffers(int64_t stores, int64_t otherwise) {
-  int64_t buffers = config("buffers", otherwise);
-  while (buffers > 1 && stores % buffers)
-    --buffers;
-  return buffers;
+Value mlir::moe::emitProcessors(ImplicitLocOpBuilder &host) {
+  StringRef name = "moe_rt_multiprocessors";
+  auto top =
+      host.getInsertionBlock()->getParentOp()->getParentOfType<ModuleOp>();
+  Type result = host.getI64Type();
+  if (!top.lookupSymbol(name)) {
+    OpBuilder atStart = OpBuilder::atBlockBegin(top.getBody());
+    func::FuncOp::create(atStart, host.getLoc(), name,
+                         host.getFunctionType({}, {result}))
+        .setPrivate();
+  }
+  Value processors =
+      func::CallOp::create(host, name, TypeRange(result), ValueRange())
+          .getResult(0);
+  return arith::IndexCastOp::create(host, host.getIndexType(), processors);
 }
 
 void KernelBuilder::finish() {
   b.setInsertionPointToEnd(&kernel.getBody().front());
   gpu::ReturnOp::create(b);
-  StringRef name = "moe_rt_multiprocessors";
-  auto top = op->getParentOfType<ModuleOp>();
-  if (!top.lookupSymbol(name)) {
-    OpBuilder atStart = OpBuilder::atBlockBegin(top.getBody());
-    func::FuncOp::create(atStart, op->getLoc(), name,
-                         b.getFunctionType({}, {b.getI64Type()}))
-        .setPrivate();
-  }
-  Value processors =
-      func::CallOp::create(host, name, TypeRange(b.getI64Type()), ValueRange())
-          .getResult(0);
-  Value grid =
-      arith::IndexCastOp::create(host, host.getIndexType(), processors);
+  Value grid = emitProcessors(host);
   Value one = arith::ConstantIndexOp::create(host, 1);
   Value threads = arith::ConstantIndexOp::create(host, kThreads);
   gpu::LaunchFuncOp::create(host, kernel, gpu::KernelDim3{grid, one, one},
@@ -170,6 +160,8 @@ Value KernelBuilder::makeRing(int64_t stages, ArrayRef<int64_t> rows,
 }
 
 Value KernelBuilder::makeStaging(int64_t buffers) {
+  if (!buffers)
+    return {};
   return MakeStagingOp::create(b, StagingType::get(b.getContext(), buffers));
 }
 

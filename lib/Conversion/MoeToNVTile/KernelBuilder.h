@@ -117,6 +117,7 @@ public:
   /// A stage is released by `releases` warps.
   Value makeRing(int64_t stages, ArrayRef<int64_t> rows, int64_t fills,
                  int64_t releases = kConsumingWarps);
+  /// Null for no buffers.
   Value makeStaging(int64_t buffers);
   /// The two roles' code.
   void specialize(bool gathers, function_ref<void()> produce,
@@ -145,18 +146,10 @@ public:
                   ValueRange coordinates, Value target, Value row, Value column,
                   Value end, Value limit);
 
-  /// The number in the op's moe.config, or `otherwise`.
-  int64_t config(StringRef name, int64_t otherwise);
-
-  /// The staging buffers for tiles of so many stores: the op's, or `otherwise`,
-  /// cut to what divides them.
-  int64_t stagingBuffers(int64_t stores, int64_t otherwise);
-
   /// Ends the kernel and launches it.
   void finish();
 
 private:
-  Operation *op;
   gpu::GPUModuleOp module;
   gpu::GPUFuncOp kernel;
   Values operands;
@@ -164,16 +157,17 @@ private:
   int64_t staged = 0;
 };
 
-/// Null where the op fits, else why it does not.
-std::string whyNotNVTile(GroupedMatmulOp op);
-std::string whyNotNVTile(GroupedOuterOp op);
+void buildNVTileKernel(GroupedMatmulOp op, const Tables &tables,
+                       VariantAttr variant);
+void buildNVTileKernel(GroupedOuterOp op, const Tables &tables,
+                       VariantAttr variant);
 
-/// The same of the kernel whose weights stay in shared memory.
-std::string whyNotResident(GroupedMatmulOp op);
+/// The first where weights stay in shared memory.
+void buildResidentKernel(GroupedMatmulOp op, const Tables &tables,
+                         VariantAttr variant);
 
-void buildNVTileKernel(GroupedMatmulOp op, const Tables &tables);
-void buildResidentKernel(GroupedMatmulOp op, const Tables &tables);
-void buildNVTileKernel(GroupedOuterOp op, const Tables &tables);
+/// On the host: the GPU's multiprocessors, as an index.
+Value emitProcessors(ImplicitLocOpBuilder &host);
 
 /// Allocates the work table of an assignment and launches what fills it.
 Value emitWorkTable(PackAssignmentOp pack);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // convert-moe-to-nvtile: see Passes.td.
+#include "Config.h"
 #include "KernelBuilder.h"
 #include "moe/Conversion/MoeToNVTile/Passes.h"
 
@@ -14,67 +15,100 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
-static bool multipliesHalves(GroupedMatmulOp op) {
-  return llvm::all_of(op.getLhs(), [](Value rows) {
-    return isHalf(getElementTypeOrSelf(rows));
-  });
-}
-static bool multipliesHalves(GroupedOuterOp op) {
-  return isHalf(getElementTypeOrSelf(op.getX()));
+/// Whether the guard holds for a call.
+static Value emitGuard(ImplicitLocOpBuilder &b, PackAssignmentOp pack,
+                       VariantAttr variant) {
+  Value value;
+  switch (variant.getGuard()) {
+  case HostValue::None:
+    llvm_unreachable("no guard");
+  case HostValue::Rows:
+    value = memref::DimOp::create(b, pack.getOrder(), 0);
+    break;
+  case HostValue::Processors:
+    value = emitProcessors(b);
+    break;
+  }
+  return arith::CmpIOp::create(
+      b, arith::CmpIPredicate::sge, value,
+      arith::ConstantIndexOp::create(b, variant.getAtLeast()));
 }
 
-/// What every kernel needs: contiguous buffers and known tables.
-template <typename Op> static std::string whyNotAtAll(Op op, StringRef arch) {
-  if (arch != "sm_90a")
-    return (arch + " has no kernels for it yet, sm_90a has").str();
-  for (Value operand : op->getOperands()) {
-    if (isa<TensorType>(operand.getType()))
-      return "its operands are tensors";
-    auto memref = dyn_cast<MemRefType>(operand.getType());
-    if (memref && !memref.getLayout().isIdentity())
-      return "an operand is not contiguous";
+/// An op of several variants becomes one for each, in branches on the host.
+static void splitVariants(Operation *op, PackAssignmentOp pack,
+                          SmallVectorImpl<Operation *> &products) {
+  ArrayRef<VariantAttr> variants =
+      op->getAttrOfType<ConfigAttr>(kConfigAttr).getVariants();
+  auto only = [](VariantAttr variant) {
+    return ConfigAttr::get(variant.getContext(), variant.withoutGuard());
+  };
+  for (VariantAttr variant : variants.drop_back()) {
+    ImplicitLocOpBuilder b(op->getLoc(), op);
+    auto branch = scf::IfOp::create(b, emitGuard(b, pack, variant),
+                                    /*withElseRegion=*/true);
+    b.setInsertionPointToStart(branch.thenBlock());
+    products.push_back(b.clone(*op));
+    products.back()->setAttr(kConfigAttr, only(variant));
+    op->moveBefore(branch.elseBlock()->getTerminator());
   }
-  if (!op.getAssignment().template getDefiningOp<PackAssignmentOp>())
-    return "its assignment does not come from moe.pack_assignment";
-  return whyNotNVTile(op);
+  op->setAttr(kConfigAttr, only(variants.back()));
+  products.push_back(op);
 }
 
 namespace {
 struct ConvertMoeToNVTile
     : public mlir::moe::impl::ConvertMoeToNVTileBase<ConvertMoeToNVTile> {
-  using ConvertMoeToNVTileBase::ConvertMoeToNVTileBase;
-
   void runOnOperation() override {
-    SmallVector<Operation *> products;
+    SmallVector<Operation *> given, products;
     getOperation().walk([&](Operation *op) {
       if (isa<GroupedMatmulOp, GroupedOuterOp>(op))
-        products.push_back(op);
+        given.push_back(op);
     });
-    for (Operation *op : products)
+    for (Operation *op : given)
+      if (failed(verify(op)))
+        return signalPassFailure();
+    for (Operation *op : given)
+      splitVariants(op, packOf(op), products);
+    for (Operation *op : products) {
+      VariantAttr variant =
+          op->getAttrOfType<ConfigAttr>(kConfigAttr).getVariants().front();
+      if (variant.getStructure() == Structure::Simt)
+        continue;
+      getOperation()->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
+                              UnitAttr::get(&getContext()));
+      Tables tables = tablesOf(packOf(op));
       TypeSwitch<Operation *>(op).Case<GroupedMatmulOp, GroupedOuterOp>(
-          [&](auto op) {
-            std::string reason = whyNotAtAll(op, arch);
-            if (!reason.empty()) {
-              op->emitRemark() << "no kernel for the matrix unit: " << reason;
-              if (multipliesHalves(op))
-                op->setAttr("moe.simt", StringAttr::get(&getContext(), reason));
-              return;
-            }
-            getOperation()->setAttr(
-                gpu::GPUDialect::getContainerModuleAttrName(),
-                UnitAttr::get(&getContext()));
-            buildNVTileKernel(op, tablesOf(op.getAssignment()));
-            op->erase();
-          });
+          [&](auto op) { buildNVTileKernel(op, tables, variant); });
+      op->erase();
+    }
   }
 
 private:
-  Tables tablesOf(Value assignment) {
-    auto pack = assignment.getDefiningOp<PackAssignmentOp>();
+  static LogicalResult verify(Operation *op) {
+    auto config = op->getAttrOfType<ConfigAttr>(kConfigAttr);
+    if (!config)
+      return op->emitOpError()
+             << "has no " << kConfigAttr << "; run moe-select-config first";
+    if (config.getVariants().size() > 1 && !packOf(op))
+      return op->emitOpError() << "has several variants, but its assignment "
+                                  "does not come from moe.pack_assignment";
+    return success(llvm::all_of(config.getVariants(), [&](VariantAttr variant) {
+      return succeeded(verifyVariant(op, variant));
+    }));
+  }
+
+  static PackAssignmentOp packOf(Operation *op) {
+    return TypeSwitch<Operation *, PackAssignmentOp>(op)
+        .Case<GroupedMatmulOp, GroupedOuterOp>([](auto op) {
+          return op.getAssignment().template getDefiningOp<PackAssignmentOp>();
+        });
+  }
+
+  Tables tablesOf(PackAssignmentOp pack) {
     Value &work = workTables[pack];
     if (!work)
       work = emitWorkTable(pack);
-    AssignmentType type = getAssignmentType(assignment);
+    AssignmentType type = getAssignmentType(pack.getAssignment());
     return {pack.getOrder(),   pack.getBegin(), pack.getEnd(), work,
             type.getExperts(), type.getK()};
   }

@@ -3,6 +3,7 @@
 // stay in shared memory while row after row passes by them. Each consuming
 // warpgroup multiplies 64 rows of its own, and they take turns: one multiplies
 // while the other one stores.
+#include "Config.h"
 #include "Epilogue.h"
 #include "Weights.h"
 
@@ -11,9 +12,11 @@ using namespace mlir::moe;
 using namespace mlir::nvtile;
 
 /// Rows of a tile: one warpgroup's.
-static constexpr int64_t kTileRows = 64;
+static constexpr int64_t kTileRows = kResidentRows;
 /// Contraction steps of the weights that stay: 128 KiB of shared memory.
-static constexpr int64_t kWeightStages = 4;
+static constexpr int64_t kWeightStages = kResidentSteps;
+/// Row blocks of an item, at most: see Measured in docs/NVTile.md.
+static constexpr int64_t kItemBlocks = 32;
 
 std::string mlir::moe::whyNotResident(GroupedMatmulOp op) {
   if (op.getLhs().size() != 1)
@@ -58,7 +61,7 @@ public:
         tiles(llvm::divideCeil(op.getWidth(), columns)),
         weights(op, 0, tables, kernel, kTileColumns),
         epilogue(op, tables, kernel, columns) {}
-  void build();
+  void build(VariantAttr variant);
 
 private:
   void shareOut();
@@ -83,15 +86,14 @@ private:
 };
 } // namespace
 
-void Resident::build() {
+void Resident::build(VariantAttr variant) {
   table = kernel.pass(kernel.tables.work);
   lhs = kernel.passMap(op.getLhs()[0], {depth, -1}, {2 * depth},
                        {kDepth, kTileRows});
-  ring = kernel.makeRing(kernel.config("stages", 8), {kTileRows}, /*fills=*/1,
+  ring = kernel.makeRing(variant.getStages(), {kTileRows}, /*fills=*/1,
                          kConsumingWarps / 2);
   weightRing = kernel.makeRing(kWeightStages, {kTileColumns}, /*fills=*/1);
-  epilogue.use(
-      ring, kernel.makeStaging(kernel.stagingBuffers(epilogue.numStores(), 2)));
+  epilogue.use(ring, kernel.makeStaging(variant.getBuffers()));
   turns = MakeTurnsOp::create(b, TurnsType::get(b.getContext()));
   shareOut();
   kernel.specialize(
@@ -112,10 +114,10 @@ void Resident::build() {
 //===----------------------------------------------------------------------===//
 
 /// An item is one tile of columns of `each` row blocks in a row, or of one more
-/// in the first `longer` groups: of at most as many as the op's config says,
-/// and so that the items fill whole turns of the grid.
+/// in the first `longer` groups: of at most
+/// kItemBlocks, and so that the items fill whole turns of the grid.
 void Resident::shareOut() {
-  Value most = b.mul(b.gridSize(), kernel.config("blocks", 32));
+  Value most = b.mul(b.gridSize(), kItemBlocks);
   rowBlocks = WorkCountOp::create(b, b.getI32Type(), table);
   Value turnsOfGrid =
       b.div(b.add(b.mul(rowBlocks, tiles), b.sub(most, 1)), most);
@@ -269,6 +271,7 @@ void Resident::consume(const RowBlock &block, Value warpgroup) {
       });
 }
 
-void mlir::moe::buildResidentKernel(GroupedMatmulOp op, const Tables &tables) {
-  Resident(op, tables).build();
+void mlir::moe::buildResidentKernel(GroupedMatmulOp op, const Tables &tables,
+                                    VariantAttr variant) {
+  Resident(op, tables).build(variant);
 }

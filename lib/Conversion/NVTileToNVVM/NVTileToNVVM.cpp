@@ -16,9 +16,6 @@ namespace mlir::nvtile {
 using namespace mlir;
 using namespace mlir::nvtile;
 
-/// Dynamic shared memory that a block can have on sm_90.
-constexpr int64_t kSharedMemoryLimit = 232448;
-
 /// Gives each ring and staging its part of shared memory, and the kernel what
 /// a launch needs to know. The swizzle repeats every 1024 bytes.
 static LogicalResult layOutSharedMemory(gpu::GPUFuncOp kernel) {

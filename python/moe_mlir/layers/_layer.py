@@ -95,12 +95,15 @@ class Layer:
         choice("stage", stage, STAGES)
         return _compiler.stage(self.text, stage, options, str(target))
 
-    def explain(self, *, tokens: Optional[int] = None, as_dict: bool = False, **options: Any):
+    def explain(self, *, target: Any = "cpu", tokens: Optional[int] = None, as_dict: bool = False, **options: Any):
         """What the layer becomes: kernels with FLOPs and bytes, buffers kept and
         why, buffers removed, residuals, workspace, and fusions that were not
         made with their reasons.
 
         Args:
+            target: "cpu", or the architecture of a GPU ("sm_90a"): then also
+                which kernels run there, and why a matrix product runs without
+                tensor cores.
             tokens: state sizes at this number of tokens; None: in terms of T.
             as_dict: the report as a dict in place of text. A size is a number,
                 or ``{"T": bytes a token, "const": bytes}``.
@@ -108,8 +111,11 @@ class Layer:
                 ``grad="all"`` explains forward and backward.
 
         Returns:
-            str or dict: `functions` (each with `kernels`, `buffers`,
+            str or dict: `target`, `functions` (each with `kernels`, `buffers`,
             `workspace`, and a backward function's `residuals`), `fused`, `refused`.
+            On a GPU each kernel has `variants`, of which the first whose guard
+            `from` holds runs: a `structure`, its `tile`, `stages` and `buffers`,
+            the order of its `reduction`, and for `simt` a `reason`.
         """
         from .. import _compiler
 
@@ -117,7 +123,7 @@ class Layer:
             if not isinstance(tokens, int) or tokens < 0:
                 raise ValueError(f"tokens is {tokens!r}; it has to be an integer of at least 0")
             options["at"] = tokens
-        report = _compiler.explain(self.text, {**options, "json": as_dict})
+        report = _compiler.explain(self.text, {**options, "target": str(target), "json": as_dict})
         return json.loads(report) if as_dict else report
 
     def compile(self, target: Any = "cpu", **options: Any):

@@ -1,8 +1,8 @@
 // The six matrix products of a gated MLP, forward and backward, as kernels of
 // the matrix unit: d = 768, n = 256, E = 128, K = 8.
-// RUN: moe-opt %s --convert-moe-to-nvtile --verify-roundtrip | FileCheck %s
-// RUN: moe-opt %s --convert-moe-to-nvtile --convert-nvtile-to-nvvm | FileCheck %s --check-prefix=NVVM
-// RUN: sed -e '/^func.func @down/,$d' %s | moe-opt --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s --check-prefix=PLAN
+// RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile --verify-roundtrip | FileCheck %s
+// RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile --convert-nvtile-to-nvvm | FileCheck %s --check-prefix=NVVM
+// RUN: sed -e '/^func.func @down/,$d' %s | moe-opt --moe-select-config --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s --check-prefix=PLAN
 
 // One work table for an assignment, filled by a warp for each expert.
 // CHECK-LABEL: func.func @up

@@ -1,12 +1,11 @@
 // What stays for other kernels, and why.
-// A product of bf16 keeps the reason; one of f32 was not meant for it.
-// RUN: moe-opt %s --convert-moe-to-nvtile --verify-diagnostics --split-input-file | FileCheck %s
-// RUN: moe-opt %s --convert-moe-to-nvtile="arch=sm_86" --split-input-file 2>/dev/null | FileCheck %s --check-prefix=ARCH
+// RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile --verify-diagnostics --split-input-file | FileCheck %s
+// RUN: moe-opt %s --moe-select-config="arch=sm_86" --convert-moe-to-nvtile --split-input-file 2>/dev/null | FileCheck %s --check-prefix=ARCH
 
 // CHECK-LABEL: func.func @f32
-// CHECK: moe.grouped_matmul
-// CHECK-NOT: moe.simt
-// CHECK: return
+// CHECK: moe.grouped_matmul {{.*}}#moe.config<simt "its operands are f32, not bf16 or f16">
+// ARCH-LABEL: func.func @f32
+// ARCH: moe.grouped_matmul {{.*}}#moe.config<simt "its operands are f32, not bf16 or f16">
 func.func @f32(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
     %x: memref<?x16xf32>, %w: memref<4x8x16xf32>, %y: memref<?x8xf32>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
@@ -23,9 +22,9 @@ func.func @f32(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memr
 // -----
 
 // CHECK-LABEL: func.func @odd
-// CHECK: moe.grouped_matmul {{.*}}moe.simt = "the 12 columns of its left rows are no multiple of 8"
+// CHECK: moe.grouped_matmul {{.*}}#moe.config<simt "the 12 columns of its left rows are no multiple of 8">
 // ARCH-LABEL: func.func @odd
-// ARCH: moe.grouped_matmul {{.*}}moe.simt = "sm_86 has no kernels for it yet, sm_90a has"
+// ARCH: moe.grouped_matmul {{.*}}#moe.config<simt "sm_86 has no kernels for it yet, sm_90a has">
 func.func @odd(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
     %x: memref<?x12xbf16>, %w: memref<4x8x12xbf16>, %y: memref<?x8xbf16>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>

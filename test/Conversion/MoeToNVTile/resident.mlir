@@ -1,6 +1,6 @@
 // A short contraction, the default from four steps of 64 on: a tile's weights stay in shared memory, and the two
 // consuming warpgroups multiply rows of their own in turn.
-// RUN: moe-opt %s --convert-moe-to-nvtile --verify-diagnostics | FileCheck %s
+// RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile | FileCheck %s
 
 // CHECK-LABEL: func.func @down
 // Tiles of 256 columns, and of 64 rows.
@@ -12,8 +12,7 @@ func.func @down(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<
       : memref<?xi32>, memref<?xi32>, memref<128xi32>, memref<128xi32> -> !moe.assignment<?x8, 128>
   moe.grouped_matmul by %a : !moe.assignment<?x8, 128>
       pairs(%act from grouped, %w2 out_in : memref<?x256xbf16>, memref<128x768x256xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x768xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{blocks = 8}>} {
+      ins() outs(%y : memref<?x768xbf16> rows grouped) {
   ^bb0(%v: f32):
     moe.yield %v : f32
   }
@@ -33,59 +32,11 @@ func.func @short(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref
       pairs(%act from grouped, %w2 in_out : memref<?x128xf16>, memref<4x128x136xf16>) columns <single 1>
       ins(%gates : memref<?x2xf32> scalar slot, %bias : memref<4x136xf16> expert)
       outs(%y : memref<?x136xf16> rows grouped, %part : memref<?x2xf32> partials grouped)
-      attributes {moe.config = #moe.config<{structure = "resident"}>} {
+      attributes {moe.config = #moe.config<resident>} {
   ^bb0(%v: f32, %g: f32, %c: f32):
     %s = arith.addf %v, %c : f32
     %t = arith.mulf %s, %g : f32
     moe.yield %t, %s : f32, f32
-  }
-  return
-}
-
-// What the kernel cannot be is said, and the cooperative one built.
-// CHECK-LABEL: func.func @long
-func.func @long(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
-    %act: memref<?x512xbf16>, %w2: memref<4x768x512xbf16>, %y: memref<?x768xbf16>) {
-  %a = moe.pack_assignment %order, %position, %begin, %end
-      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{weights cannot stay in shared memory: it contracts over 512, at most 256 fit}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%act from grouped, %w2 out_in : memref<?x512xbf16>, memref<4x768x512xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x768xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{structure = "resident"}>} {
-  ^bb0(%v: f32):
-    moe.yield %v : f32
-  }
-  return
-}
-
-func.func @gathered(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
-    %x: memref<?x64xbf16>, %w: memref<4x64x64xbf16>, %y: memref<?x64xbf16>) {
-  %a = moe.pack_assignment %order, %position, %begin, %end
-      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{weights cannot stay in shared memory: its left rows are gathered}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from token, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x64xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{structure = "resident"}>} {
-  ^bb0(%v: f32):
-    moe.yield %v : f32
-  }
-  return
-}
-
-func.func @rows(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
-    %x: memref<?x64xbf16>, %w: memref<4x64x64xbf16>, %h: memref<?x64xbf16>, %y: memref<?x64xbf16>) {
-  %a = moe.pack_assignment %order, %position, %begin, %end
-      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{weights cannot stay in shared memory: its region reads grouped rows}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>) columns <single 1>
-      ins(%h : memref<?x64xbf16> rows grouped) outs(%y : memref<?x64xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{structure = "resident"}>} {
-  ^bb0(%v: f32, %r: f32):
-    %s = arith.addf %v, %r : f32
-    moe.yield %s : f32
   }
   return
 }
@@ -98,37 +49,6 @@ func.func @three_steps(%order: memref<?xi32>, %position: memref<?xi32>, %begin: 
   moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
       pairs(%x from grouped, %w out_in : memref<?x192xbf16>, memref<4x64x192xbf16>) columns <single 1>
       ins() outs(%y : memref<?x64xbf16> rows grouped) {
-  ^bb0(%v: f32):
-    moe.yield %v : f32
-  }
-  return
-}
-
-func.func @unknown(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
-    %x: memref<?x256xbf16>, %w: memref<4x64x256xbf16>, %y: memref<?x64xbf16>) {
-  %a = moe.pack_assignment %order, %position, %begin, %end
-      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{structure "residnt" is neither "resident" nor "cooperative"}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x256xbf16>, memref<4x64x256xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x64xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{structure = "residnt"}>} {
-  ^bb0(%v: f32):
-    moe.yield %v : f32
-  }
-  return
-}
-
-func.func @sum(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
-    %x: memref<?x64xbf16>, %w: memref<4x64x64xbf16>, %y: memref<?x64xbf16>) {
-  %a = moe.pack_assignment %order, %position, %begin, %end
-      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{weights cannot stay in shared memory: it sums 2 products}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>,
-            %x from grouped, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x64xbf16> rows grouped)
-      attributes {moe.config = #moe.config<{structure = "resident"}>} {
   ^bb0(%v: f32):
     moe.yield %v : f32
   }
@@ -159,11 +79,5 @@ func.func @sum(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 0 mn of
 // CHECK-COUNT-8: nvtile.row_sum
 
-// CHECK-LABEL: gpu.func @long_grouped_matmul_0(
-// CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 warpgroup
-
 // CHECK-LABEL: gpu.func @three_steps_grouped_matmul_0(
-// CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 warpgroup
-
-// CHECK-LABEL: gpu.func @unknown_grouped_matmul_0(
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 warpgroup

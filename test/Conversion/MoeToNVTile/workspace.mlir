@@ -1,6 +1,6 @@
 // A temporary that a kernel reads through its tensor map alone lives until the
 // kernel's launch: it shares no space with what the kernel writes.
-// RUN: moe-opt %s --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s
+// RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s
 
 // CHECK-LABEL: func.func @f
 // CHECK-SAME: moe.workspace = {align = 64 : i64, terms = [

@@ -7,7 +7,7 @@
 
 namespace mlir::moe {
 
-#define GEN_PASS_DECL_CONVERTMOETONVTILE
+#define GEN_PASS_DECL
 #define GEN_PASS_REGISTRATION
 #include "moe/Conversion/MoeToNVTile/Passes.h.inc"
 

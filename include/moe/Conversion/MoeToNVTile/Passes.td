@@ -5,18 +5,76 @@
 
 include "mlir/Pass/PassBase.td"
 
+def MoeSelectConfig : Pass<"moe-select-config", "::mlir::ModuleOp"> {
+  let summary = "decide which kernels matrix products have, and their numbers";
+  let description = [{
+    On buffers: each `moe.grouped_matmul` and `moe.grouped_outer` gets the
+    attribute `moe.config` (see `#moe.config`), which `convert-moe-to-nvtile`
+    then obeys. No op is rewritten.
+
+    A config that is there is kept: it is how a user overrides the choice.
+    Numbers that its variants leave open are chosen; what no kernel can do is an
+    error that says what can be done.
+
+    * `cooperative`, on sm_90a, for what fits (see `convert-moe-to-nvtile`):
+      tile 128x256, 4 stages, 2 buffers (none where no result of 16 bits leaves)
+    * `simt` otherwise, with the reason, which is also a remark
+
+    ```mlir before
+    func.func @f(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>,
+                 %e: memref<4xi32>, %x: memref<?x64xbf16>,
+                 %w: memref<4x512x64xbf16>, %y: memref<?x512xbf16>) {
+      %a = moe.pack_assignment %o, %p, %b, %e
+          : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32>
+          -> !moe.assignment<?x2, 4>
+      moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+          pairs(%x from grouped, %w out_in
+                : memref<?x64xbf16>, memref<4x512x64xbf16>) columns <single 1>
+          ins() outs(%y : memref<?x512xbf16> rows grouped) {
+      ^bb0(%v: f32):
+        moe.yield %v : f32
+      }
+      return
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>,
+                 %e: memref<4xi32>, %x: memref<?x64xbf16>,
+                 %w: memref<4x512x64xbf16>, %y: memref<?x512xbf16>) {
+      %a = moe.pack_assignment %o, %p, %b, %e
+          : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32>
+          -> !moe.assignment<?x2, 4>
+      moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+          pairs(%x from grouped, %w out_in
+                : memref<?x64xbf16>, memref<4x512x64xbf16>) columns <single 1>
+          ins() outs(%y : memref<?x512xbf16> rows grouped)
+          attributes {moe.config = #moe.config<cooperative tile 128x256 stages 4 buffers 2>} {
+      ^bb0(%v: f32):
+        moe.yield %v : f32
+      }
+      return
+    }
+    ```
+  }];
+  let options = [Option<"arch", "arch", "std::string", /*default=*/"\"sm_90a\"",
+                        "the GPU architecture, as ptxas spells it">];
+  // For the sizes of what kernels keep in shared memory.
+  let dependentDialects = ["::mlir::nvtile::NVTileDialect"];
+}
+
 def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
   let summary = "matrix products of level 2 become kernels of sm_90a";
   let description = [{
     On buffers, before `moe-plan-workspace`: each `moe.grouped_matmul` and
-    `moe.grouped_outer` that the chip's matrix unit can do becomes a gpu.module
-    with one kernel of nvtile ops and a `gpu.launch_func`. A kernel's blocks, one
-    a multiprocessor, share out the entries of a work table (see
+    `moe.grouped_outer` whose `moe.config` says so becomes a gpu.module with one
+    kernel of nvtile ops and a `gpu.launch_func`; an op with `simt` stays. An op
+    without a config is refused: `moe-select-config` decides. A kernel's blocks,
+    one a multiprocessor, share out the entries of a work table (see
     `nvtile.work_item`), which is allocated and filled once for each assignment.
 
-    The others stay, with a remark that says why. A product of bf16 or f16 that
-    stays keeps the reason as its attribute `moe.simt`, for the manifest: its
-    SIMT kernel is right and slow. On an `arch` other than sm_90a all stay.
+    Several variants become launches in the branches of an `scf.if` on the host,
+    which tests their guards in order.
 
     What fits:
     * operands of bf16 or f16, one type in a kernel; widths that are multiples of
@@ -28,17 +86,7 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
       sqrt, rsqrt, abs and copysign
     * `grouped_outer`: rows in any order on both sides, results of bf16, f16 or
       f32, accumulating or not
-
-    `#moe.config<{stages = 3, buffers = 4}>` on an op chooses the stages of the
-    ring and the staging buffers of a warpgroup. `structure = "resident"` or
-    `"cooperative"` chooses the kernel of a `grouped_matmul`: whether a tile's
-    weights stay in shared memory while an expert's rows pass by, `blocks` row
-    blocks at most. That wants one pair with grouped rows, a contraction of at
-    most 256, and no grouped 16-bit rows among the region's operands; otherwise
-    a remark says why not.
   }];
-  let options = [Option<"arch", "arch", "std::string", /*default=*/"\"sm_90a\"",
-                        "the GPU architecture, as ptxas spells it">];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
     "::mlir::gpu::GPUDialect", "::mlir::memref::MemRefDialect",

@@ -24,7 +24,10 @@ enum class AttrCode : uint64_t {
   Drop = 5,
   Port = 6,
   Columns = 7,
-  Config = 8,
+  /// Version 1: a dictionary of numbers for what is now `cooperative`.
+  Config1 = 8,
+  Variant = 9,
+  Config = 10,
 };
 
 struct MoeBytecodeInterface : BytecodeDialectInterface {
@@ -105,7 +108,18 @@ struct MoeBytecodeInterface : BytecodeDialectInterface {
         })
         .Case([&](ConfigAttr config) {
           code(AttrCode::Config);
-          writer.writeAttribute(config.getValues());
+          writer.writeAttributes(config.getVariants());
+          return success();
+        })
+        .Case([&](VariantAttr variant) {
+          code(AttrCode::Variant);
+          number(variant.getStructure());
+          for (int64_t value : {variant.getTileRows(), variant.getTileColumns(),
+                                variant.getStages(), variant.getBuffers()})
+            writer.writeSignedVarInt(value);
+          writer.writeOptionalAttribute(variant.getReason());
+          number(variant.getGuard());
+          writer.writeSignedVarInt(variant.getAtLeast());
           return success();
         })
         .Default([](Attribute) { return failure(); });
@@ -132,11 +146,16 @@ struct MoeBytecodeInterface : BytecodeDialectInterface {
       return readPort(reader);
     case AttrCode::Columns:
       return readColumns(reader);
+    case AttrCode::Config1:
+      return readConfig1(reader);
+    case AttrCode::Variant:
+      return readVariant(reader);
     case AttrCode::Config: {
-      DictionaryAttr values;
-      if (failed(reader.readAttribute(values)))
+      SmallVector<VariantAttr> variants;
+      if (failed(reader.readAttributes(variants)))
         return {};
-      return ConfigAttr::get(getContext(), values);
+      return ConfigAttr::getChecked([&] { return reader.emitError(); },
+                                    getContext(), ArrayRef(variants));
     }
     }
     reader.emitError() << "unknown code " << code << " of a moe attribute";
@@ -189,6 +208,41 @@ private:
     if (!layout || failed(reader.readSignedVarInt(count)))
       return {};
     return ColumnsAttr::get(getContext(), *layout, count);
+  }
+
+  Attribute readVariant(DialectBytecodeReader &reader) const {
+    auto structure = readCase<Structure>(reader, symbolizeStructure);
+    int64_t tileRows, tileColumns, stages, buffers, atLeast;
+    StringAttr reason;
+    if (!structure || failed(reader.readSignedVarInt(tileRows)) ||
+        failed(reader.readSignedVarInt(tileColumns)) ||
+        failed(reader.readSignedVarInt(stages)) ||
+        failed(reader.readSignedVarInt(buffers)) ||
+        failed(reader.readOptionalAttribute(reason)))
+      return {};
+    auto guard = readCase<HostValue>(reader, symbolizeHostValue);
+    if (!guard || failed(reader.readSignedVarInt(atLeast)))
+      return {};
+    return VariantAttr::getChecked(
+        [&] { return reader.emitError(); }, getContext(), *structure, tileRows,
+        tileColumns, stages, buffers, reason, *guard, atLeast);
+  }
+
+  Attribute readConfig1(DialectBytecodeReader &reader) const {
+    DictionaryAttr values;
+    if (failed(reader.readAttribute(values)))
+      return {};
+    auto number = [&](StringRef name) -> int64_t {
+      auto value = values.getAs<IntegerAttr>(name);
+      return value ? value.getInt() : 0;
+    };
+    constexpr int64_t kNone = 0;
+    auto variant = VariantAttr::getChecked(
+        [&] { return reader.emitError(); }, getContext(),
+        Structure::Cooperative, kNone, kNone, number("stages"),
+        number("buffers"), StringAttr(), HostValue::None, kNone);
+    return variant ? Attribute(ConfigAttr::get(getContext(), variant))
+                   : Attribute();
   }
 
   //===--------------------------------------------------------------------===//

@@ -251,6 +251,181 @@ PortAttr PortAttr::withOrder(RowOrder order) const {
 }
 
 //===----------------------------------------------------------------------===//
+// VariantAttr: `<` structure [numbers] [reason] [`from` N value] `>`
+//===----------------------------------------------------------------------===//
+
+VariantAttr VariantAttr::parseBody(AsmParser &parser) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef word;
+  if (parser.parseKeyword(&word))
+    return {};
+  std::optional<Structure> structure = symbolizeStructure(word);
+  if (!structure) {
+    parser.emitError(
+        loc, "unknown structure '" + word +
+                 "' of a kernel; known are simt, cooperative and resident");
+    return {};
+  }
+  SmallVector<int64_t, 2> tile;
+  int64_t stages = 0, buffers = 0, atLeast = 0;
+  HostValue guard = HostValue::None;
+  std::string text;
+  while (succeeded(parser.parseOptionalKeyword(
+      &word, {"tile", "stages", "buffers", "from"}))) {
+    SMLoc at = parser.getCurrentLocation();
+    if (word == "tile") {
+      if (parser.parseDimensionList(tile, /*allowDynamic=*/false,
+                                    /*withTrailingX=*/false))
+        return {};
+      if (tile.size() != 2) {
+        parser.emitError(at, "a tile is rows x columns, as in 128x256");
+        return {};
+      }
+      continue;
+    }
+    int64_t &number = word == "stages"    ? stages
+                      : word == "buffers" ? buffers
+                                          : atLeast;
+    bool guards = word == "from";
+    if (parser.parseInteger(number))
+      return {};
+    if (number < 1) {
+      parser.emitError(at, "a variant's numbers are at least 1, got " +
+                               Twine(number));
+      return {};
+    }
+    if (guards) {
+      at = parser.getCurrentLocation();
+      if (parser.parseKeyword(&word))
+        return {};
+      guard = symbolizeHostValue(word).value_or(HostValue::None);
+      if (guard == HostValue::None) {
+        parser.emitError(at, "the host knows no '" + word +
+                                 "'; a guard is on rows or processors");
+        return {};
+      }
+      break;
+    }
+  }
+  StringAttr reason;
+  if (succeeded(parser.parseOptionalString(&text)))
+    reason = StringAttr::get(parser.getContext(), text);
+  tile.resize(2);
+  return parser.getChecked<VariantAttr>(loc, parser.getContext(), *structure,
+                                        tile[0], tile[1], stages, buffers,
+                                        reason, guard, atLeast);
+}
+
+void VariantAttr::printBody(AsmPrinter &printer) const {
+  printer << stringifyStructure(getStructure());
+  if (hasTile())
+    printer << " tile " << getTileRows() << 'x' << getTileColumns();
+  if (getStages())
+    printer << " stages " << getStages();
+  if (getBuffers())
+    printer << " buffers " << getBuffers();
+  if (hasGuard())
+    printer << " from " << getAtLeast() << ' '
+            << stringifyHostValue(getGuard());
+  if (getReason())
+    printer << ' ' << getReason();
+}
+
+Attribute VariantAttr::parse(AsmParser &parser, Type) {
+  if (parser.parseLess())
+    return {};
+  VariantAttr variant = parseBody(parser);
+  return variant && succeeded(parser.parseGreater()) ? variant : VariantAttr();
+}
+
+void VariantAttr::print(AsmPrinter &printer) const {
+  printer << '<';
+  printBody(printer);
+  printer << '>';
+}
+
+LogicalResult VariantAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                  Structure structure, int64_t tileRows,
+                                  int64_t tileColumns, int64_t stages,
+                                  int64_t buffers, StringAttr reason,
+                                  HostValue guard, int64_t atLeast) {
+  bool simt = structure == Structure::Simt;
+  for (auto [name, number] :
+       {std::pair<StringRef, int64_t>{"tile", std::max(tileRows, tileColumns)},
+        {"stages", stages},
+        {"buffers", buffers}})
+    if (simt && number)
+      return emitError() << "a simt kernel has no " << name << ", got "
+                         << number;
+  if (!simt && reason)
+    return emitError() << "a reason is for simt, got " << reason << " for "
+                       << stringifyStructure(structure);
+  if (std::min({tileRows, tileColumns, stages, buffers, atLeast}) < 0 ||
+      (tileRows == 0) != (tileColumns == 0) ||
+      (guard == HostValue::None) != (atLeast == 0))
+    return emitError() << "a variant's numbers are at least 1, got tile "
+                       << tileRows << "x" << tileColumns << " stages " << stages
+                       << " buffers " << buffers << " from " << atLeast;
+  return success();
+}
+
+VariantAttr VariantAttr::withoutGuard() const {
+  return get(getContext(), getStructure(), getTileRows(), getTileColumns(),
+             getStages(), getBuffers(), getReason(), HostValue::None, 0);
+}
+
+StringRef VariantAttr::getReductionOrder() const {
+  switch (getStructure()) {
+  case Structure::Simt:
+    return "terms one by one, ascending";
+  case Structure::Cooperative:
+  case Structure::Resident:
+    return "steps of 64 terms, ascending";
+  }
+  llvm_unreachable("unknown structure");
+}
+
+//===----------------------------------------------------------------------===//
+// ConfigAttr: `<` variant (`,` variant)* `>`
+//===----------------------------------------------------------------------===//
+
+Attribute ConfigAttr::parse(AsmParser &parser, Type) {
+  SmallVector<VariantAttr> variants;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseCommaSeparatedList(
+          AsmParser::Delimiter::LessGreater, [&]() -> ParseResult {
+            variants.push_back(VariantAttr::parseBody(parser));
+            return success(variants.back() != nullptr);
+          }))
+    return {};
+  return parser.getChecked<ConfigAttr>(loc, parser.getContext(),
+                                       ArrayRef(variants));
+}
+
+void ConfigAttr::print(AsmPrinter &printer) const {
+  printer << '<';
+  llvm::interleaveComma(getVariants(), printer, [&](VariantAttr variant) {
+    variant.printBody(printer);
+  });
+  printer << '>';
+}
+
+LogicalResult ConfigAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 ArrayRef<VariantAttr> variants) {
+  if (variants.empty())
+    return emitError() << "a config has at least one variant";
+  for (VariantAttr variant : variants.drop_back())
+    if (!variant.hasGuard())
+      return emitError() << "a variant without guard runs always, so that no "
+                            "other may follow it";
+  if (variants.back().hasGuard())
+    return emitError() << "the last variant runs where no other does, so it "
+                          "has no guard; got one on "
+                       << stringifyHostValue(variants.back().getGuard());
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
 // Shapes and compute types
 //===----------------------------------------------------------------------===//
 

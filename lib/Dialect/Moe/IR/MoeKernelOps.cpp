@@ -407,3 +407,14 @@ LogicalResult FoldPartialsOp::verify() {
   return verifyRowScalars(*this, "the out", getOuts()[0].getType(), getTo(),
                           assignment);
 }
+
+bool mlir::moe::multipliesHalves(Operation *op) {
+  auto isHalf = [](Value rows) {
+    Type element = getElementTypeOrSelf(rows);
+    return element.isBF16() || element.isF16();
+  };
+  if (auto matmul = dyn_cast<GroupedMatmulOp>(op))
+    return llvm::all_of(matmul.getLhs(), isHalf);
+  auto outer = dyn_cast<GroupedOuterOp>(op);
+  return outer && isHalf(outer.getX());
+}

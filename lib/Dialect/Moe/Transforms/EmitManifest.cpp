@@ -139,9 +139,13 @@ void Entry::describeBackward(SmallVectorImpl<NamedAttribute> &entry) {
 void Entry::describeKernels(SmallVectorImpl<NamedAttribute> &entry) {
   SetVector<Attribute> reasons;
   function.walk([&](Operation *op) {
-    if (auto reason = op->getAttrOfType<StringAttr>("moe.simt"))
-      reasons.insert(b.getStringAttr(op->getName().stripDialect() + ": " +
-                                     reason.getValue()));
+    auto config = op->getAttrOfType<ConfigAttr>("moe.config");
+    if (!config || !multipliesHalves(op))
+      return;
+    for (VariantAttr variant : config.getVariants())
+      if (StringAttr reason = variant.getReason())
+        reasons.insert(b.getStringAttr(op->getName().stripDialect() + ": " +
+                                       reason.getValue()));
   });
   if (!reasons.empty())
     entry.push_back(

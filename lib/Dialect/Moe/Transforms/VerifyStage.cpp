@@ -86,7 +86,7 @@ static const Stage stages[] = {
     {"bufferized",
      [](Operation *op) {
        return isa<ModuleOp, func::FuncOp, func::ReturnOp>(op) ||
-              isKernelCode(op) ||
+              isKernelCode(op) || isa<scf::IfOp, scf::YieldOp>(op) ||
               (isa_and_present<arith::ArithDialect, math::MathDialect,
                                linalg::LinalgDialect, memref::MemRefDialect>(
                    op->getDialect()) &&

@@ -5,6 +5,9 @@
 // RUN: moe-opt %S/Inputs/version-1.mlirbc -o %t.old
 // RUN: moe-opt %s -o %t.now
 // RUN: diff %t.old %t.now
+// A config was a dictionary of numbers for the only structure there was.
+// RUN: moe-opt %S/Inputs/version-1-config.mlirbc | FileCheck %s --check-prefix=CONFIG
+// CONFIG: moe.config = #moe.config<cooperative stages 3 buffers 4>
 
 // CHECK-LABEL: func.func @mlp
 // CHECK: moe.route %{{.*}} sigmoid topk_then_score {{.*}}drop = #moe.drop<score>

@@ -63,6 +63,51 @@ func.func private @config() attributes {moe.config = 3}
 
 // -----
 
+// expected-error@+1 {{unknown structure 'fast' of a kernel; known are simt, cooperative and resident}}
+func.func private @structure() attributes {moe.config = #moe.config<fast>}
+
+// -----
+
+// expected-error@+1 {{a tile is rows x columns, as in 128x256}}
+func.func private @tile() attributes {moe.config = #moe.config<cooperative tile 128>}
+
+// -----
+
+// expected-error@+1 {{a variant's numbers are at least 1, got 0}}
+func.func private @stages() attributes {moe.config = #moe.config<cooperative stages 0>}
+
+// -----
+
+// expected-error@+1 {{a simt kernel has no stages, got 3}}
+func.func private @simt() attributes {moe.config = #moe.config<simt stages 3>}
+
+// -----
+
+// expected-error@+1 {{a reason is for simt, got "so" for cooperative}}
+func.func private @reason() attributes {moe.config = #moe.config<cooperative "so">}
+
+// -----
+
+// expected-error@+1 {{the host knows no 'experts'; a guard is on rows or processors}}
+func.func private @guard() attributes {moe.config = #moe.config<cooperative from 4 experts, simt>}
+
+// -----
+
+// expected-error@+1 {{a config has at least one variant}}
+func.func private @none() attributes {moe.config = #moe.config<>}
+
+// -----
+
+// expected-error@+1 {{a variant without guard runs always, so that no other may follow it}}
+func.func private @unguarded() attributes {moe.config = #moe.config<cooperative, simt>}
+
+// -----
+
+// expected-error@+1 {{the last variant runs where no other does, so it has no guard; got one on rows}}
+func.func private @guarded() attributes {moe.config = #moe.config<simt from 64 rows>}
+
+// -----
+
 func.func @route_k(%l: tensor<?x8xf32>) {
   // expected-error@+1 {{wants 1 <= K <= E, got K = 9 and E = 8}}
   %g, %i = moe.route %l softmax score_then_topk : tensor<?x8xf32> -> tensor<?x9xf32>, tensor<?x9xi32>

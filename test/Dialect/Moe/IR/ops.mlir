@@ -175,3 +175,11 @@ func.func @route_attributes(%logits: tensor<?x8xf32>)
       : tensor<?x8xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
   return %gates, %ids : tensor<?x2xf32>, tensor<?x2xi32>
 }
+
+// -----
+
+// CHECK: #moe.config<cooperative tile 128x256 stages 3 buffers 4 from 4096 rows, cooperative from 100 processors, simt "why not">, moe.other = #moe.variant<simt from 7 rows>
+func.func private @config() attributes {
+  moe.config = #moe.config<cooperative tile 128x256 buffers 4 stages 3 from 4096 rows,
+                           cooperative from 100 processors, simt "why not">,
+  moe.other = #moe.variant<simt from 7 rows>}

@@ -28,7 +28,7 @@ protected:
                    #moe<score sigmoid>, #moe<route_order topk_then_score>,
                    #moe.masked_groups<zero>, #moe.drop<score>,
                    #moe.port<rows slot concat 2>, #moe.columns<interleave 2>,
-                   #moe.config<{rows = 6 : i64}>]
+                   #moe.config<cooperative stages 3 from 9 rows, simt "no">]
       } {})mlir",
                                          ParserConfig(&context, false));
   }
@@ -75,13 +75,14 @@ TEST_F(MoeBytecode, KeepsTypesAndAttributes) {
 TEST_F(MoeBytecode, HoldsNoText) {
   // Text may change between releases: nothing of it may be in bytecode.
   std::string bytes = write(MoeDialectVersion::current);
-  for (StringRef text : {"assignment<", "grouped", "interleave", "in_out"})
+  for (StringRef text :
+       {"assignment<", "grouped", "interleave", "in_out", "cooperative"})
     EXPECT_FALSE(StringRef(bytes).contains(text)) << text.str();
 }
 
 TEST_F(MoeBytecode, RefusesNewerVersions) {
   EXPECT_FALSE(read(write(MoeDialectVersion::current + 1)));
-  EXPECT_NE(message.find("newer than version 1 that is read here; update"),
+  EXPECT_NE(message.find("newer than version 2 that is read here; update"),
             std::string::npos)
       << message;
 }

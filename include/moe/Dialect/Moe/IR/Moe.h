@@ -69,6 +69,10 @@ FloatType getComputeType(Type elementType);
 /// float is f64, else f32. Fails where f64 is mixed with narrower floats.
 FailureOr<FloatType> getComputeType(TypeRange types, MLIRContext *context);
 
+/// Whether an op of level 2 multiplies matrices of bf16 or f16, as matrix units
+/// do.
+bool multipliesHalves(Operation *op);
+
 } // namespace mlir::moe
 
 #endif // MOE_DIALECT_MOE_IR_MOE_H

@@ -144,6 +144,22 @@ def Moe_DropAttr : Moe_EnumAttr<Moe_Drop, "drop"> {
   let assemblyFormat = "`<` $value `>`";
 }
 
+def Moe_Structure : Moe_I32Enum<"Structure",
+    "how the kernel of a matrix product is built", [
+  // Any type, size and architecture: threads that multiply and add.
+  I32EnumAttrCase<"Simt", 0, "simt">,
+  // The matrix unit of sm_90a, two warpgroups on one tile (docs/NVTile.md).
+  I32EnumAttrCase<"Cooperative", 1, "cooperative">,
+  // The same with a tile's weights resident in shared memory while rows pass by
+  // them, each warpgroup on a tile of its own.
+  I32EnumAttrCase<"Resident", 2, "resident">]>;
+
+def Moe_HostValue : Moe_I32Enum<"HostValue",
+    "what the host knows before a launch", [
+  I32EnumAttrCase<"None", 0, "none">,
+  I32EnumAttrCase<"Rows", 1, "rows">,
+  I32EnumAttrCase<"Processors", 2, "processors">]>;
+
 //===----------------------------------------------------------------------===//
 // Attributes
 //===----------------------------------------------------------------------===//
@@ -191,14 +207,81 @@ def Moe_ColumnsAttr : AttrDef<Moe_Dialect, "Columns"> {
   let assemblyFormat = "`<` $layout $count `>`";
 }
 
+def Moe_VariantAttr : AttrDef<Moe_Dialect, "Variant"> {
+  let mnemonic = "variant";
+  let summary = "one way to build the kernel of a matrix product";
+  let description = [{
+    A structure (see the enumeration), and the numbers that it is built with:
+    `tile` (rows x columns of the accumulator), `stages` of the ring of operand
+    tiles, `buffers` that results are staged in. A number that is not there is
+    chosen by `moe-select-config`. `simt` may say why it was chosen. A guard
+    `from N rows` (of the assignment, T*K) or `from N processors` (of the GPU)
+    lets the host decide at each call: the variant is for calls that have at
+    least so many.
+
+    ```
+    #moe.variant<cooperative tile 128x256 stages 4 buffers 2>
+    #moe.variant<cooperative from 4096 rows>
+    #moe.variant<simt "its operands are f32, not bf16 or f16">
+    ```
+
+    Constraints:
+    * (C1) `simt` has no numbers, and it alone has a reason
+    * (C2) numbers and the guard's bound are at least 1
+  }];
+  let parameters = (ins EnumParameter<Moe_Structure>:$structure,
+                        "int64_t":$tileRows, "int64_t":$tileColumns,
+                        "int64_t":$stages, "int64_t":$buffers,
+                        OptionalParameter<"::mlir::StringAttr">:$reason,
+                        EnumParameter<Moe_HostValue>:$guard,
+                        "int64_t":$atLeast);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+  let builders = [AttrBuilder<(ins "Structure":$structure,
+                                   CArg<"StringRef", "{}">:$reason), [{
+    return $_get($_ctxt, structure, int64_t(0), int64_t(0), int64_t(0),
+                 int64_t(0),
+                 reason.empty() ? StringAttr() : StringAttr::get($_ctxt, reason),
+                 HostValue::None, int64_t(0));
+  }]>];
+  let extraClassDeclaration = [{
+    /// Numbers are 0 where they are not chosen.
+    bool hasTile() const { return getTileRows() != 0; }
+    bool hasGuard() const { return getGuard() != HostValue::None; }
+    /// The same variant, for every call.
+    VariantAttr withoutGuard() const;
+    /// In which order a result's terms are added: variants of one op that say
+    /// the same give the same bits.
+    StringRef getReductionOrder() const;
+    /// Parses and prints what stands between the angle brackets.
+    static VariantAttr parseBody(AsmParser &parser);
+    void printBody(AsmPrinter &printer) const;
+  }];
+}
+
 def Moe_ConfigAttr : AttrDef<Moe_Dialect, "Config"> {
   let mnemonic = "config";
-  let summary = "numbers and names that a kernel is compiled with";
+  let summary = "which kernels a matrix product has, and when each runs";
   let description = [{
-    Taken by the conversions in place of their own choice, on any level-2 op: `{moe.config = #moe.config<{rows = 6, columns = 64}>}`.
+    An ordered list of variants (`#moe.variant`): the first whose guard holds
+    runs, so the last has none. `moe-select-config` gives each matrix product of
+    level 2 one, and keeps one that is there already; a conversion for a GPU
+    does what it says, a CPU has one way and takes no notice.
+
+    ```mlir
+    func.func private @f() attributes {
+      moe.config = #moe.config<cooperative stages 3 from 4096 rows,
+                               cooperative stages 4>
+    }
+    ```
+
+    Constraints:
+    * (C1) there is a variant
+    * (C2) the last has no guard, all others have one
   }];
-  let parameters = (ins "::mlir::DictionaryAttr":$values);
-  let assemblyFormat = "`<` $values `>`";
+  let parameters = (ins ArrayRefParameter<"::mlir::moe::VariantAttr">:$variants);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
 }
 
 #endif // MOE_DIALECT_MOE_IR_MOEDIALECT_TD

@@ -1030,8 +1030,8 @@ def MoeEmitManifest : Pass<"moe-emit-manifest", "::mlir::ModuleOp"> {
     The attribute `moe.manifest` of the module gets, for each public function,
     the names, dtypes and dims of inputs, inouts and outputs, the symbols that
     dims bind, constraints on them and the size of the workspace; as `simt` also
-    each op with the attribute `moe.simt`, and what that says: products that run
-    on a GPU without its matrix unit. Runs after `moe-to-destination-style`,
+    each product of bf16 or f16 whose `moe.config` has a `simt` variant with a
+    reason, and that reason: it runs on a GPU without its matrix unit. Runs after `moe-to-destination-style`,
     bufferization and `moe-plan-workspace`.
   }];
   let options = [
@@ -1080,8 +1080,8 @@ def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
       linalg
     * `expanded`: the same and level 2; assignments come from packs
     * `fused`: level 2 in place of level 1
-    * `bufferized`: level 2, linalg, memref, arith, math; no tensors, calls or
-      allocations
+    * `bufferized`: level 2, linalg, memref, arith, math, branches between
+      kernels (scf.if); no tensors, calls or allocations
     * `loops`: scf, vector, x86vector, memref, arith, math, llvm, func
     * `kernels`: launches of GPU kernels, and what is in them: scf, vector,
       memref, arith, math, gpu; nothing on the host reads a tensor's elements

@@ -31,6 +31,8 @@ constexpr int64_t kBlockRows = 128;
 constexpr int64_t kDepth = 64;
 /// Threads of a block: one producing and two consuming warpgroups.
 constexpr int32_t kThreads = 384;
+/// Dynamic shared memory that a block can have on sm_90.
+constexpr int64_t kSharedMemoryLimit = 232448;
 /// Words of a work table before its entries, and of an entry.
 constexpr int64_t kWorkHeader = 4, kWorkEntry = 4;
 
