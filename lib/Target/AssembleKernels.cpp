@@ -97,7 +97,7 @@ static std::string findDefect(StringRef log) {
   SmallVector<StringRef> lines;
   log.split(lines, '\n');
   for (StringRef line : lines) {
-    if (line.contains("C75") && line.contains("wgmma"))
+    if (line.contains("C75"))
       return line.str();
     // "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
     if (line.contains("stack frame") &&

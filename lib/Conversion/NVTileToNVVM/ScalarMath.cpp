@@ -38,9 +38,11 @@ struct Math {
     return arith::MulFOp::create(b, x, y, arith::FastMathFlags::contract);
   }
   Value mul(Value x, double y) { return mul(x, b.f32(y)); }
-  Value intrinsic(StringRef name, Value x) {
+  /// A call, also where the LLVM dialect has an op: convert-gpu-to-nvvm would
+  /// make a call of the device library of that.
+  Value intrinsic(StringRef name, ValueRange operands) {
     return LLVM::CallIntrinsicOp::create(b, b.getF32Type(),
-                                         b.getStringAttr(name), ValueRange(x))
+                                         b.getStringAttr(name), operands)
         .getResult(0);
   }
   Value reciprocal(Value x) {
@@ -51,12 +53,15 @@ struct Math {
   Value log(Value x) {
     return mul(intrinsic("llvm.nvvm.lg2.approx.ftz.f", x), 0.6931471805599453);
   }
-  Value abs(Value x) { return LLVM::FAbsOp::create(b, b.getF32Type(), x); }
+  Value abs(Value x) { return intrinsic("llvm.fabs", x); }
+  Value copySign(Value x, Value sign) {
+    return intrinsic("llvm.copysign", {x, sign});
+  }
   /// 1 - 2 / (exp(2 |x|) + 1), with x's sign.
   Value tanh(Value x) {
     Value e = exp2(mul(abs(x), 2 * 1.4426950408889634));
     Value y = add(b.f32(1.0), mul(reciprocal(add(e, b.f32(1.0))), -2.0));
-    return LLVM::CopySignOp::create(b, b.getF32Type(), y, x);
+    return copySign(y, x);
   }
   /// Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26:
   /// absolute error 1.5e-7.
@@ -68,7 +73,7 @@ struct Math {
       sum = add(b.f32(c), mul(sum, t));
     Value square = mul(mul(x, x), -1.4426950408889634);
     Value y = add(b.f32(1.0), mul(mul(mul(sum, t), exp2(square)), -1.0));
-    return LLVM::CopySignOp::create(b, b.getF32Type(), y, x);
+    return copySign(y, x);
   }
 };
 } // namespace
@@ -101,16 +106,15 @@ void mlir::nvtile::emitScalarMath(Operation *op, IRMapping &mapping,
   } else if (isa<math::ErfOp>(op)) {
     value = math.erf(operand(0));
   } else if (isa<math::AbsFOp>(op)) {
-    value = LLVM::FAbsOp::create(b, b.getF32Type(), operand(0));
+    value = math.abs(operand(0));
   } else if (isa<math::SqrtOp>(op)) {
     value = math.intrinsic("llvm.nvvm.sqrt.approx.ftz.f", operand(0));
   } else if (isa<math::RsqrtOp>(op)) {
     value = math.intrinsic("llvm.nvvm.rsqrt.approx.ftz.f", operand(0));
   } else if (isa<math::FmaOp>(op)) {
-    value = LLVM::FMAOp::create(b, b.getF32Type(), operand(0), operand(1),
-                                operand(2));
+    value = math.intrinsic("llvm.fma", {operand(0), operand(1), operand(2)});
   } else if (isa<math::CopySignOp>(op)) {
-    value = LLVM::CopySignOp::create(b, b.getF32Type(), operand(0), operand(1));
+    value = math.copySign(operand(0), operand(1));
   }
   if (value)
     mapping.map(op->getResult(0), value);

@@ -46,11 +46,11 @@ class Timer:
         return (max(self.times[name]) - min(self.times[name])) / self.median(name)
 
 
-def captured(call: Callable[[], Any], stream: Any = None) -> Callable[[], Any]:
-    """The call as a CUDA graph; on `stream`, where what it differentiates was computed."""
+def captured(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call as a CUDA graph."""
     import torch
 
-    side = stream or torch.cuda.Stream()
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         call()
