@@ -110,68 +110,6 @@ class Peer:
 
     def backward_add(self) -> None:
         """The gradient in bf16, then added to f32 buffers."""
-        self.backward()
-        self.buffers["d_w1"].add_(self.results[3])
-        self.buffers["d_w2"].add_(self.results[4])
-
-    @staticmethod
-    def _bind(entry: Any, tensors: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-        import torch
-
-        given = [tensors[a["name"]] for a in (*entry.inputs, *entry.inouts)]
-        outs = [torch.empty(shape, dtype=getattr(torch, dtype), device=DEVICE)
-                for dtype, shape in entry.results(*given)]
-        size = entry.workspace_size(**entry._symbols(given))
-        workspace = torch.empty(size, dtype=torch.uint8, device=DEVICE)
-        return (lambda: entry(*given, out=outs, workspace=workspace),
-                dict(zip((o["name"] for o in entry.outputs), outs)))
-
-
-class Peer:
-    """A differentiable function of x, gates, w1, w2 under torch.autograd. Where a backward cannot
-    be repeated (`repeats` is false), its time is that of a step less that of forward."""
-
-    def __init__(self, layer: Callable[..., Any], tensors: dict[str, Any]):
-        import torch
-
-        self.layer, self.cotangent = layer, tensors["d_out"]
-        self.leaves = [tensors[name].detach().clone().requires_grad_() for name in LEAVES]
-        layer(*self.leaves)  # compiled and tuned
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        self.out = layer(*self.leaves)
-        self.saved = torch.cuda.memory_allocated() - before - self.out.nbytes
-        self.results = [self.out, *self._gradients(self.out)]
-        try:
-            self.backward()
-            self.repeats = True
-        except RuntimeError:  # it writes over what forward kept
-            self.repeats = False
-        self.buffers = [torch.zeros_like(w, dtype=torch.float32) for w in self.leaves[2:]]
-
-    def _gradients(self, out: Any) -> Any:
-        import torch
-
-        return torch.autograd.grad(out, self.leaves, self.cotangent, retain_graph=True)
-
-    def forward(self) -> Any:
-        return self.layer(*self.leaves)
-
-    def backward(self) -> Any:
-        return self._gradients(self.out)
-
-    def backward_on(self, stream: Any) -> Callable[[], Any]:
-        """Backward of a forward on `stream`, where it then runs: a capture needs no default one."""
-        import torch
-
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            out = self.layer(*self.leaves)
-        torch.cuda.current_stream().wait_stream(stream)
-        return lambda: self._gradients(out)
-
-    def backward_add(self) -> None:
-        """The gradient in bf16, then added to f32 buffers."""
         for buffer, gradient in zip(self.buffers, self.backward()[2:]):
             buffer.add_(gradient)
 
