@@ -39,7 +39,7 @@ PRODUCTS = {
 ONLY_IN = {
     "drain-dropped": "up d-up d-W2 d-W1", "row-ids-shifted": "up d-up d-W2 d-W1", "copy-waits-dropped": "up d-up d-W2 d-W1",
     "tail-mask-dropped": "d-W2 d-W1", "empty-experts-skipped": "d-W2 d-W1", "scalars-shifted": "d-up",
-    "operand-blocks-confused": "d-up", "sums-end-early": "d-up", "summand-dropped": "d-up", "addend-dropped": "up d-up",
+    "operand-blocks-confused": "d-up", "publish-dropped": "d-up", "store-wait-dropped": "d-up", "sums-end-early": "d-up", "summand-dropped": "d-up", "addend-dropped": "up d-up",
     "weights-shifted": "up down d-up d-X d-W1",
 }
 KERNELS = "test_gpu_kernels.py"

@@ -15,22 +15,12 @@ needs_ptxas = pytest.mark.skipif(
 )
 
 
-# The epilogue of d-up, with three operands and results, spills a few registers.
-d_up_spills = pytest.mark.xfail(reason="d-up's epilogue spills 16 to 36 bytes")
-
-
 @needs_ptxas
 @pytest.mark.parametrize(
     "dtype, name",
-    [
-        ("f32", "interleaved"),
-        ("f32", "routed"),
-        ("f32", "attention"),
-        pytest.param("f16", "adapter", marks=d_up_spills),
-        ("bf16", "linear"),
-        ("bf16", "interleaved"),
-        pytest.param("bf16", "gated", marks=d_up_spills),
-    ],
+    [("f32", name) for name in ("interleaved", "routed", "attention")]
+    + [("bf16", name) for name in sorted(layer_list.make_layers("bf16"))]
+    + [("f16", "adapter"), ("f16", "gate_on_input")],
 )
 def test_kernels_have_no_defect(name, dtype):
     layer = layer_list.make_layers(dtype)[name]

@@ -77,6 +77,16 @@ static bool dropRelease(Operation *kernel) {
   return eraseAll<ReleaseOp>(kernel);
 }
 
+/// Results are stored while other threads still write them.
+static bool dropPublish(Operation *kernel) {
+  return eraseAll<PublishOp>(kernel);
+}
+
+/// Stages are released while the copy engine still reads them.
+static bool dropStoreWait(Operation *kernel) {
+  return eraseAll<StoreWaitOp>(kernel);
+}
+
 static bool dropDrain(Operation *kernel) { return eraseAll<DrainOp>(kernel); }
 
 /// The other phase of the same stage.
@@ -167,6 +177,8 @@ static bool moveRowEnd(Operation *kernel, int64_t by) {
   kernel->walk([&](Operation *op) {
     if (auto store = dyn_cast<StageStoreOp>(op))
       store.getEndMutable().assign(plus(op, store.getEnd(), by));
+    else if (auto store = dyn_cast<StoreOp>(op))
+      store.getEndMutable().assign(plus(op, store.getEnd(), by));
     else if (auto store = dyn_cast<StoreFragmentOp>(op))
       store.getEndMutable().assign(plus(op, store.getEnd(), by));
     else
@@ -191,8 +203,11 @@ static bool shiftColumns(Operation *kernel) {
 
 /// One value a row is read from the row after.
 static bool shiftScalars(Operation *kernel) {
-  SmallVector<LoadFragmentOp> found = allOf<LoadFragmentOp>(
-      kernel, [](LoadFragmentOp op) { return op.getType().getColumns() == 1; });
+  SmallVector<LoadFragmentOp> found =
+      allOf<LoadFragmentOp>(kernel, [](LoadFragmentOp op) {
+        return cast<FragmentType>(op.getFragments()[0].getType())
+                   .getColumns() == 1;
+      });
   for (LoadFragmentOp op : found)
     op.getRowMutable().assign(plus(op, op.getRow(), 1));
   return !found.empty();
@@ -415,6 +430,10 @@ ArrayRef<Break> moe::allBreaks() {
       {"release-dropped", "a stage is never released", "kernels", dropRelease},
       {"drain-dropped", "the last gathered stage is never full", "kernels",
        dropDrain},
+      {"publish-dropped", "results leave a stage before all are there",
+       "kernels", dropPublish},
+      {"store-wait-dropped", "a stage is filled while results leave it",
+       "kernels", dropStoreWait},
       {"expect-less", "a stage is full before its last bytes", "kernels",
        expectLess},
       {"mma-wait-dropped", "sums are read before the last product is done",

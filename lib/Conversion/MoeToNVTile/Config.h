@@ -17,6 +17,8 @@ struct KernelFacts {
   /// Stores through staging that a tile makes. Buffers have fixed places, so
   /// their number has to divide it.
   int64_t stores;
+  /// Stages that the ring of operand tiles needs at least.
+  int64_t leastStages;
 };
 KernelFacts factsOf(GroupedMatmulOp op);
 KernelFacts factsOf(GroupedOuterOp op);

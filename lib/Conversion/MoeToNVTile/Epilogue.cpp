@@ -11,53 +11,134 @@ using namespace mlir::nvtile;
 /// operands and results fit beside the accumulator.
 static constexpr int64_t kStep = 32;
 
-/// Staged blocks that a stage has room for, and where they go: tile and row.
-static constexpr int64_t kStagedPerStage = 3;
-static constexpr std::pair<int32_t, int32_t> kStagedPlaces[] = {
-    {1, 0}, {1, 128}, {0, 0}};
+/// Blocks of 128 rows of 64 columns that a stage has room for, and where they
+/// go: tile and row.
+static constexpr int64_t kBlocksPerStage = 3;
+/// Stages of 64 columns' results: with as many of the next columns' operands
+/// they are the ring.
+static constexpr int64_t kMostStagesHeld = 2;
 
-Epilogue::Epilogue(GroupedMatmulOp op, const Tables &tables,
-                   KernelBuilder &kernel, int64_t columns)
-    : op(op), tables(tables), kernel(kernel), b(kernel.b),
-      count(op.getColumns().getCount()), width(op.getWidth()), columns(columns),
-      rowTable(kernel.pass(tables.order)) {
+//===----------------------------------------------------------------------===//
+// Shared memory
+//===----------------------------------------------------------------------===//
+
+EpilogueLayout::EpilogueLayout(GroupedMatmulOp op) {
+  int64_t columns = kTileColumns / op.getColumns().getCount();
+  // Of each place: which half of each 64 columns an operand has there, -1 for
+  // any, nothing for no operand; and whether a result has it.
+  SmallVector<std::optional<int64_t>> places;
+  SmallVector<bool> taken;
+  auto halfOf = [](const EpiloguePort &port, int64_t block) {
+    return port.alternates() ? block : -1;
+  };
   for (auto [i, operand] : llvm::enumerate(op.getIns())) {
-    PortAttr port = op.inPort(i);
-    if (port.getKind() == PortKind::Scalar) {
-      ins.push_back(kernel.passFlat(operand));
-    } else if (port.getKind() == PortKind::Rows &&
-               port.getOrder() == RowOrder::Grouped &&
-               isHalf(memrefOf(operand).getElementType())) {
-      int64_t blocks = port.getCount();
-      Value map = kernel.passMap(operand, {width, blocks, -1},
-                                 {2 * width, 2 * width * blocks},
-                                 {kChunk, 1, kBlockRows});
-      for (int64_t block = 0; block < blocks; ++block)
-        staged.push_back({block, map});
-      ins.push_back(Value());
-    } else {
-      ins.push_back(kernel.pass(operand));
+    EpiloguePort in{op.inPort(i), {}, {}};
+    if (in.port.getKind() == PortKind::Rows &&
+        in.port.getOrder() == RowOrder::Grouped &&
+        isHalf(memrefOf(operand).getElementType())) {
+      in.blocks = in.port.getCount();
+      in.place = places.size();
+      for (int64_t block = 0; block < in.blocks; ++block)
+        places.push_back(halfOf(in, block));
     }
+    ins.push_back(in);
   }
-  for (auto [out, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
-    Result result{cast<PortAttr>(attr), kernel.pass(out), {}};
-    int64_t blocks = result.port.getCount();
-    if (result.port.hasColumns() && isHalf(memrefOf(out).getElementType())) {
-      result.map =
-          kernel.passMap(out, {width, blocks, -1},
-                         {2 * width, 2 * width * blocks}, {kChunk, 1, 64});
+  int64_t loaded = places.size();
+  taken.resize(loaded);
+  // A result may take an operand's place where both use the same half of it for
+  // the same 32 columns: what is overwritten has then been read.
+  auto fits = [&](const EpiloguePort &out) {
+    for (int64_t block = 0; block < out.blocks; ++block) {
+      size_t place = out.place + block;
+      if (place < taken.size() &&
+          (taken[place] ||
+           (places[place] && *places[place] != halfOf(out, block))))
+        return false;
     }
-    results.push_back(result);
+    return true;
+  };
+  for (auto [i, result] : llvm::enumerate(op.getOuts())) {
+    EpiloguePort out{op.outPort(i), {}, {}};
+    if (out.port.hasColumns() && isHalf(memrefOf(result).getElementType())) {
+      out.blocks = out.port.getCount();
+      stores += out.blocks * columns / kChunk;
+      while (!fits(out))
+        ++out.place;
+      taken.resize(std::max<size_t>(taken.size(), out.place + out.blocks));
+      places.resize(taken.size());
+      std::fill_n(taken.begin() + out.place, out.blocks, true);
+    }
+    outs.push_back(out);
   }
+  stages = llvm::divideCeil(taken.size(), kBlocksPerStage);
+  fromRing = loaded && stages <= kMostStagesHeld;
+  if (fromRing)
+    stores = 0;
+  else
+    stages = llvm::divideCeil(loaded, kBlocksPerStage);
+}
+
+int64_t EpilogueLayout::leastStages(bool gathers) const {
+  // A stage is read while the next one is filled, and gathered rows are seen a
+  // stage late; operands are awaited all at once, with those held before them.
+  int64_t held = fromRing ? stages : 0, lag = gathers ? kGatherLag : 0;
+  return std::max({2 + lag, held + 1 + lag, held + stages});
+}
+
+Epilogue::Place Epilogue::placeOf(int64_t place) {
+  constexpr std::pair<int32_t, int32_t> places[kBlocksPerStage] = {
+      {1, 0}, {1, 128}, {0, 0}};
+  auto [tile, row] = places[place % kBlocksPerStage];
+  return {place / kBlocksPerStage, tile, row};
+}
+
+Epilogue::Epilogue(GroupedMatmulOp op, KernelBuilder &kernel, int64_t columns)
+    : EpilogueLayout(op), op(op), kernel(kernel), b(kernel.b),
+      count(op.getColumns().getCount()), width(op.getWidth()),
+      columns(columns) {
+  for (auto [in, operand] : llvm::zip_equal(ins, op.getIns())) {
+    if (in.blocks)
+      in.map = passRows(operand, in.port, kBlockRows);
+    else if (in.port.getKind() == PortKind::Scalar)
+      in.memory = kernel.passFlat(operand);
+    else
+      in.memory = kernel.pass(operand);
+  }
+  for (auto [out, result] : llvm::zip_equal(outs, op.getOuts())) {
+    out.memory = kernel.pass(result);
+    if (out.blocks)
+      out.map = passRows(result, out.port, 64);
+  }
+}
+
+Value Epilogue::passRows(Value rows, PortAttr port, int64_t boxRows) {
+  int64_t blocks = port.getCount(), pitch = 2 * width * blocks;
+  if (Port{port, {}, {}}.alternates())
+    return kernel.passMap(rows, {width * blocks, -1}, {pitch},
+                          {kChunk, boxRows});
+  // Values are a dimension, so that a box ends with its value.
+  return kernel.passMap(rows, {width, blocks, -1}, {2 * width, pitch},
+                        {kChunk, 1, boxRows});
+}
+
+Values Epilogue::coordinates(const Port &port, int64_t block, Value column,
+                             Value row) {
+  if (port.alternates())
+    return {columnsOf(port, block, column).first, row};
+  return {column, b.i32(block), row};
+}
+
+std::pair<Value, Value> Epilogue::columnsOf(const Port &port, int64_t block,
+                                            Value column) {
+  if (port.alternates())
+    return {b.add(b.mul(column, 2), block * kChunk), b.i32(2 * width)};
+  return {block ? b.add(column, block * width) : column,
+          b.i32((block + 1) * width)};
 }
 
 void Epilogue::use(Value ringMemory, Value stagingMemory) {
   ring = ringMemory;
   staging = stagingMemory;
-}
-
-int64_t Epilogue::stagesOfChunk() const {
-  return llvm::divideCeil(staged.size(), kStagedPerStage);
 }
 
 //===----------------------------------------------------------------------===//
@@ -66,22 +147,31 @@ int64_t Epilogue::stagesOfChunk() const {
 
 Value Epilogue::produce(Value position, Value first, Value firstColumn,
                         bool gathers) {
+  Value begin = position;
   for (int64_t chunk = 0; chunk < columns / kChunk; ++chunk) {
     Value column = b.add(firstColumn, chunk * kChunk);
-    for (ArrayRef<Staged> rest = staged; !rest.empty();) {
-      ArrayRef<Staged> here = rest.take_front(kStagedPerStage);
-      rest = rest.drop_front(here.size());
+    for (int64_t stage = 0; stage < stages; ++stage) {
       AcquireOp::create(b, ring, position);
       auto copies = [&] {
+        SmallVector<std::pair<const Port *, int64_t>> here;
+        for (const Port &in : ins)
+          for (int64_t block = 0; block < in.blocks; ++block)
+            if (placeOf(in.place + block).stage == stage)
+              here.push_back({&in, block});
         ExpectOp::create(b, ring, position, 128 * kBlockRows * here.size());
-        for (auto [block, place] : llvm::zip(here, kStagedPlaces))
-          LoadOp::create(b, block.map,
-                         ValueRange{column, b.i32(block.block), first}, ring,
-                         position, place.first, place.second);
+        for (auto [in, block] : here) {
+          Place place = placeOf(in->place + block);
+          LoadOp::create(b, in->map, coordinates(*in, block, column, first),
+                         ring, position, place.tile, place.row);
+        }
       };
       if (gathers) {
+        // No copies of other threads are under way in these stages: they are
+        // signalled at once, and the products' last one before them.
         b.elect(copies);
-        CommitOp::create(b, ring, position, kGatherLag);
+        if (position == begin)
+          DrainOp::create(b, ring, position, kGatherLag);
+        CommitOp::create(b, ring, position, Value(), 0);
       } else {
         copies();
       }
@@ -92,44 +182,80 @@ Value Epilogue::produce(Value position, Value first, Value firstColumn,
 }
 
 //===----------------------------------------------------------------------===//
-// The consuming warpgroups
+// The consuming warpgroups: operands
 //===----------------------------------------------------------------------===//
 
-/// Value `value` of region operand `index`, as a fragment for the columns from
-/// `column`.
-Value Epilogue::loadPort(unsigned index, int64_t value, const TileRows &rows,
-                         Value column) {
-  PortAttr port = op.inPort(index);
-  auto fragment = [&](int64_t rows, int64_t columns) {
-    return FragmentType::get(b.getContext(), rows, columns);
-  };
-  Value first = value ? b.add(column, value * width) : column;
-  Value limit = b.i32((value + 1) * width);
-  if (port.getKind() == PortKind::Expert)
-    return LoadFragmentOp::create(b, fragment(1, kStep), ins[index],
-                                  rows.expert, first, rows.end, limit, Value(),
-                                  1);
-  bool scalar = port.getKind() == PortKind::Scalar;
-  RowOrder order = port.getOrder();
-  return LoadFragmentOp::create(
-      b, scalar ? fragment(64, 1) : fragment(64, kStep), ins[index], rows.row,
-      scalar ? b.i32(0) : first, rows.end, scalar ? b.i32(1) : limit,
-      order == RowOrder::Grouped ? Value() : rowTable, tables.divideOf(order));
+/// One value a row; the segments of partials are added up, left to right.
+Value Epilogue::loadScalar(const Port &in, const TileRows &rows) {
+  auto type = FragmentType::get(b.getContext(), 64, 1);
+  RowsBy by = kernel.rowsBy(in.port.getOrder());
+  int64_t values = in.port.getKind() == PortKind::Partials
+                       ? memrefOf(in.memory).getDimSize(1)
+                       : 1;
+  Value sum;
+  for (int64_t i = 0; i < values; ++i) {
+    Value next = LoadFragmentOp::create(b, TypeRange(type), in.memory, rows.row,
+                                        b.i32(i), rows.end, b.i32(values),
+                                        by.ids, by.slots, by.divide)
+                     .getResult(0);
+    sum = sum ? kernel.sum(sum, next) : next;
+  }
+  return sum;
 }
 
 Values Epilogue::loadScalars(const TileRows &rows) {
-  Values scalars(ins.size());
-  for (size_t i = 0; i < ins.size(); ++i)
-    if (op.inPort(i).getKind() == PortKind::Scalar)
-      scalars[i] = loadPort(i, 0, rows, Value());
+  Values scalars;
+  for (const Port &in : ins) {
+    PortKind kind = in.port.getKind();
+    bool scalar = kind == PortKind::Scalar || kind == PortKind::Partials;
+    scalars.push_back(scalar ? loadScalar(in, rows) : Value());
+  }
   return scalars;
 }
 
+/// The values of an operand for the 32 columns from `column`, which are half
+/// `half` of the chunk that `position` has staged.
+Values Epilogue::loadValues(const Port &in, int64_t half, Value position,
+                            const TileRows &rows, Value column) {
+  int64_t values = in.port.numValues();
+  SmallVector<Type> types(in.alternates() ? 2 : 1);
+  Values all;
+  auto read = [&](int64_t block) {
+    Place place = placeOf(in.place + block);
+    std::fill(types.begin(), types.end(),
+              FragmentType::get(
+                  b.getContext(), 64, kStep,
+                  cast<TensorMapType>(in.map.getType()).getElementType()));
+    auto op = ReadOp::create(
+        b, types, ring, b.add(position, place.stage), place.tile, place.row,
+        in.alternates() ? 0 : half * kStep, rows.warpgroup);
+    llvm::append_range(all, op.getFragments());
+  };
+  auto load = [&](int64_t value) {
+    bool expert = in.port.getKind() == PortKind::Expert;
+    std::fill(types.begin(), types.end(),
+              FragmentType::get(b.getContext(), expert ? 1 : 64, kStep));
+    RowsBy by = expert ? RowsBy{{}, {}, 1} : kernel.rowsBy(in.port.getOrder());
+    auto [first, limit] = columnsOf(in, value, column);
+    auto op = LoadFragmentOp::create(
+        b, types, in.memory, expert ? rows.expert : rows.row, first, rows.end,
+        limit, by.ids, by.slots, by.divide);
+    llvm::append_range(all, op.getFragments());
+  };
+  if (in.alternates())
+    in.map ? read(half) : load(0);
+  else
+    for (int64_t value = 0; value < values; ++value)
+      in.map ? read(value) : load(value);
+  return all;
+}
+
 /// The region on 32 columns: from `at` of the accumulator's blocks and of the
-/// chunk that `position` has staged, from `column` of memory.
-Values Epilogue::mapColumns(Value accumulator, int64_t at, Value position,
-                            const TileRows &rows, Value column,
-                            ValueRange scalars) {
+/// chunk that `position` has staged, from `column` of memory. Gives each
+/// result's values.
+SmallVector<Values> Epilogue::mapColumns(Value accumulator, int64_t at,
+                                         Value position, const TileRows &rows,
+                                         Value column, ValueRange scalars) {
   auto fragment = [&](Type element) {
     return FragmentType::get(b.getContext(), 64, kStep, element);
   };
@@ -137,27 +263,22 @@ Values Epilogue::mapColumns(Value accumulator, int64_t at, Value position,
   for (int64_t i = 0; i < count; ++i)
     arguments.push_back(ColumnsOp::create(b, fragment(b.getF32Type()),
                                           accumulator, i * columns + at));
-  size_t next = 0;
-  for (size_t i = 0; i < ins.size(); ++i)
-    for (int64_t v = 0; v < op.inPort(i).numValues(); ++v) {
-      if (scalars[i]) {
-        arguments.push_back(scalars[i]);
-      } else if (ins[i]) {
-        arguments.push_back(loadPort(i, v, rows, column));
-      } else {
-        Value from = b.add(position, next / kStagedPerStage);
-        auto [tile, first] = kStagedPlaces[next++ % kStagedPerStage];
-        arguments.push_back(ReadOp::create(
-            b, fragment(memrefOf(op.getIns()[i]).getElementType()), ring, from,
-            tile, first, at % kChunk, rows.warpgroup));
-      }
-    }
+  for (auto [in, scalar] : llvm::zip_equal(ins, scalars)) {
+    if (scalar)
+      arguments.push_back(scalar);
+    else
+      llvm::append_range(arguments, loadValues(in, at % kChunk / kStep,
+                                               position, rows, column));
+  }
 
   Block &body = op.getBody().front();
   Operation *yield = body.getTerminator();
   SmallVector<Type> types;
-  for (const Result &result : results)
-    types.append(result.port.numValues(), fragment(b.getF32Type()));
+  for (const Port &out : outs)
+    types.append(out.port.numValues(),
+                 fragment(fromRing && out.map
+                              ? memrefOf(out.memory).getElementType()
+                              : b.getF32Type()));
   auto map = MapOp::create(b, types, arguments);
   OpBuilder::InsertionGuard guard(b);
   Block *inner = b.createBlock(&map.getBody());
@@ -171,70 +292,145 @@ Values Epilogue::mapColumns(Value accumulator, int64_t at, Value position,
   for (Value value : yield->getOperands())
     yielded.push_back(mapping.lookup(value));
   nvtile::YieldOp::create(b, yielded);
-  return map.getResults();
+
+  SmallVector<Values> results;
+  ValueRange rest = map.getResults();
+  for (const Port &out : outs) {
+    results.emplace_back(rest.take_front(out.port.numValues()));
+    rest = rest.drop_front(out.port.numValues());
+  }
+  return results;
+}
+
+//===----------------------------------------------------------------------===//
+// The consuming warpgroups: results
+//===----------------------------------------------------------------------===//
+
+/// What half a chunk's values can do alone: go to the ring's stage, to a
+/// staging buffer of 32 columns of two values, or to memory.
+void Epilogue::storeHalf(const Port &out, ValueRange values, int64_t half,
+                         Value position, const TileRows &rows, Value column) {
+  RowsBy by = kernel.rowsBy(out.port.getOrder());
+  if (fromRing && out.map) {
+    auto write = [&](ValueRange fragments, int64_t block, int64_t column) {
+      Place place = placeOf(out.place + block);
+      WriteOp::create(b, fragments, ring, b.add(position, place.stage),
+                      place.tile, place.row, column, rows.warpgroup);
+    };
+    if (out.alternates())
+      return write(values, half, 0);
+    for (auto [block, value] : llvm::enumerate(values))
+      write(value, block, half * kStep);
+    return;
+  }
+  if (out.map) {
+    if (!out.alternates())
+      return;
+    Value chunk = half ? b.sub(column, kStep) : column;
+    auto [first, limit] = columnsOf(out, half, chunk);
+    kernel.stageStore({kernel.round(values[0], out.memory),
+                       kernel.round(values[1], out.memory)},
+                      staging, rows.warpgroup, out.map,
+                      coordinates(out, half, chunk, rows.row), out.memory,
+                      rows.row, first, rows.end, limit, by);
+    return;
+  }
+  for (auto [block, value] : llvm::enumerate(values)) {
+    auto [first, limit] = columnsOf(out, block, column);
+    StoreFragmentOp::create(b, value, out.memory, rows.row, first, rows.end,
+                            limit, by.ids, by.slots, by.divide);
+  }
+}
+
+/// 64 columns through staging.
+void Epilogue::storeChunk(const Port &out, ValueRange left, ValueRange right,
+                          const TileRows &rows, Value column) {
+  auto type = FragmentType::get(b.getContext(), 64, kChunk,
+                                memrefOf(out.memory).getElementType());
+  for (int64_t block = 0; block < out.blocks; ++block) {
+    auto [first, limit] = columnsOf(out, block, column);
+    Value both = JoinOp::create(b, type, kernel.round(left[block], out.memory),
+                                kernel.round(right[block], out.memory));
+    kernel.stageStore(both, staging, rows.warpgroup, out.map,
+                      coordinates(out, block, column, rows.row), out.memory,
+                      rows.row, first, rows.end, limit,
+                      kernel.rowsBy(out.port.getOrder()));
+  }
+}
+
+/// The blocks that a chunk's stages hold go to memory.
+void Epilogue::storeBlocks(Value position, const TileRows &rows, Value column) {
+  PublishOp::create(b, rows.warpgroup);
+  for (const Port &out : outs)
+    for (int64_t block = 0; block < out.blocks; ++block) {
+      Place place = placeOf(out.place + block);
+      RowsBy by = kernel.rowsBy(out.port.getOrder());
+      auto [first, limit] = columnsOf(out, block, column);
+      StoreOp::create(b, ring, b.add(position, place.stage), place.tile,
+                      place.row, rows.warpgroup, out.map,
+                      coordinates(out, block, column, rows.row), out.memory,
+                      rows.row, first, rows.end, limit, by.ids, by.slots,
+                      by.divide);
+    }
 }
 
 Value Epilogue::run(Value accumulator, Value position, const TileRows &rows,
                     ValueRange scalars) {
   auto sumType = FragmentType::get(b.getContext(), 64, 1);
-  int64_t stages = stagesOfChunk();
-  Values sums(results.size());
+  int64_t storesOfChunk = 0;
+  for (const Port &out : outs)
+    storesOfChunk += out.blocks;
+  auto release = [&](Value first, int64_t number) {
+    for (int64_t i = 0; i < number; ++i)
+      ReleaseOp::create(b, ring, b.add(first, i));
+  };
+  Values sums(outs.size());
   for (int64_t chunk = 0; chunk < columns; chunk += kChunk) {
     Value column = b.add(rows.column, chunk);
     for (int64_t i = 0; i < stages; ++i)
       AwaitOp::create(b, ring, b.add(position, i));
-    Values halves[2];
+    SmallVector<Values> halves[2];
     for (int64_t half = 0; half < 2; ++half) {
       Value from = b.add(column, half * kStep);
       halves[half] = mapColumns(accumulator, chunk + half * kStep, position,
                                 rows, from, scalars);
-      unsigned number = 0;
-      for (auto [i, result] : llvm::enumerate(results)) {
-        Value value = halves[half][number];
-        number += result.port.numValues();
-        if (result.port.getKind() != PortKind::Partials)
+      for (auto [i, out] : llvm::enumerate(outs)) {
+        if (out.port.getKind() != PortKind::Partials) {
+          storeHalf(out, halves[half][i], half, position, rows, from);
           continue;
-        Value sum =
-            RowSumOp::create(b, sumType, value, b.sub(b.i32(width), from));
+        }
+        Value sum = RowSumOp::create(b, sumType, halves[half][i][0],
+                                     b.sub(b.i32(width), from));
         sums[i] = sums[i] ? kernel.sum(sums[i], sum) : sum;
       }
     }
-    for (int64_t i = 0; i < stages; ++i)
-      ReleaseOp::create(b, ring, b.add(position, i));
-    position = b.add(position, stages);
-
-    unsigned number = 0;
-    for (auto [i, result] : llvm::enumerate(results)) {
-      if (result.port.getKind() == PortKind::Partials) {
-        ++number;
+    if (!fromRing) {
+      release(position, stages);
+      position = b.add(position, stages);
+    }
+    for (auto [i, out] : llvm::enumerate(outs)) {
+      if (out.port.getKind() == PortKind::Partials) {
         if ((chunk + kChunk) % kRowSumSegment)
           continue;
-        StoreFragmentOp::create(b, sums[i], result.memory, rows.row,
-                                b.div(column, kRowSumSegment), rows.end,
-                                b.i32(numRowSumSegments(width)), Value(), 1);
+        StoreFragmentOp::create(
+            b, sums[i], out.memory, rows.row, b.div(column, kRowSumSegment),
+            rows.end, b.i32(numRowSumSegments(width)), Value(), Value(), 1);
         sums[i] = Value();
-        continue;
-      }
-      for (int64_t v = 0; v < result.port.getCount(); ++v, ++number) {
-        Value at = v ? b.add(column, v * width) : column;
-        Value limit = b.i32((v + 1) * width);
-        if (result.map) {
-          Type element = memrefOf(result.memory).getElementType();
-          Value both = JoinOp::create(
-              b, FragmentType::get(b.getContext(), 64, kChunk, element),
-              kernel.round(halves[0][number], result.memory),
-              kernel.round(halves[1][number], result.memory));
-          kernel.stageStore(both, staging, rows.warpgroup, result.map,
-                            {column, b.i32(v), rows.row}, result.memory,
-                            rows.row, at, rows.end, limit);
-          continue;
-        }
-        for (int64_t half = 0; half < 2; ++half)
-          StoreFragmentOp::create(b, halves[half][number], result.memory,
-                                  rows.row, b.add(at, half * kStep), rows.end,
-                                  limit, Value(), 1);
+      } else if (out.map && !fromRing && !out.alternates()) {
+        storeChunk(out, halves[0][i], halves[1][i], rows, column);
       }
     }
+    if (!fromRing)
+      continue;
+    storeBlocks(position, rows, column);
+    // Stages are released when the next chunk's stores have been issued, so
+    // that their own have had time to read them: the last ones by the next
+    // tile's products.
+    if (chunk) {
+      StoreWaitOp::create(b, storesOfChunk);
+      release(b.sub(position, stages), stages);
+    }
+    position = b.add(position, stages);
   }
   return position;
 }

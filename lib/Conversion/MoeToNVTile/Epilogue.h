@@ -18,16 +18,55 @@ struct TileRows {
   Value column;
 };
 
+/// An operand or a result of an epilogue.
+struct EpiloguePort {
+  PortAttr port;
+  /// Its parameter, and the map of rows of 16 bits that pass shared memory.
+  Value memory, map;
+  /// Those rows come and go in blocks of 64 columns of 128 rows: `blocks` for
+  /// each 64 region columns, the first one in this place of the ring's stages.
+  int64_t blocks = 0, place = 0;
+  /// Two values alternate in memory: a block is 32 columns of both.
+  bool alternates() const {
+    return port.getLayout() == ColumnLayout::Interleave && port.getCount() == 2;
+  }
+};
+
+/// What passes through shared memory, and where: a matter of the op alone.
+struct EpilogueLayout {
+  EpilogueLayout(GroupedMatmulOp op);
+
+  SmallVector<EpiloguePort> ins, outs;
+  /// Stages of the ring that the operands of 64 columns come in.
+  int64_t stages = 0;
+  /// Whether results leave by those stages, which then are held until the next
+  /// ones have been stored.
+  bool fromRing = false;
+  /// Otherwise: stores through staging that a tile makes.
+  int64_t stores = 0;
+  /// Stages that the ring needs at least, so that no role waits for the other
+  /// for ever.
+  int64_t leastStages(bool gathers) const;
+};
+
 /// The epilogue of a kernel whose accumulator holds `columns` region columns of
 /// each of the op's column blocks side by side. Both roles take part: operands
-/// come through the ring, after the tile's products.
-class Epilogue {
+/// come through the ring, after the tile's products, and where there are such
+/// operands, results leave by the same stages.
+class Epilogue : EpilogueLayout {
 public:
   /// Passes the operands and results to the kernel.
-  Epilogue(GroupedMatmulOp op, const Tables &tables, KernelBuilder &kernel,
-           int64_t columns);
+  Epilogue(GroupedMatmulOp op, KernelBuilder &kernel, int64_t columns);
 
-  /// The shared memory to use; before any code.
+  /// Stages that a tile leaves to be stored from when the next tile's products
+  /// begin.
+  int64_t stagesHeld() const { return fromRing ? stages : 0; }
+  /// Whether operands come through the ring. A gathering producer has then
+  /// signalled every stage of a tile.
+  bool hasStages() const { return stages; }
+
+  /// The shared memory to use; before any code. No staging where results leave
+  /// by the ring.
   void use(Value ring, Value staging);
 
   /// The producer: brings the operands of a tile whose rows begin at `first`.
@@ -43,34 +82,37 @@ public:
             ValueRange scalars);
 
 private:
-  /// A result: its parameter and, for 16-bit rows, its map.
-  struct Result {
-    PortAttr port;
-    Value memory, map;
+  using Port = EpiloguePort;
+  /// Where block `place` of a chunk lies: in which of its stages, tile and row.
+  struct Place {
+    int64_t stage;
+    int32_t tile, row;
   };
-  /// A column block of an operand that comes through the ring: 128 rows of 64
-  /// columns.
-  struct Staged {
-    int64_t block;
-    Value map;
-  };
+  static Place placeOf(int64_t place);
 
-  Value loadPort(unsigned index, int64_t value, const TileRows &rows,
-                 Value column);
-  Values mapColumns(Value accumulator, int64_t at, Value position,
-                    const TileRows &rows, Value column, ValueRange scalars);
-  int64_t stagesOfChunk() const;
+  Value passRows(Value rows, PortAttr port, int64_t boxRows);
+  /// The coordinates of a block, and the memory's first column and the end of
+  /// its columns.
+  Values coordinates(const Port &port, int64_t block, Value column, Value row);
+  std::pair<Value, Value> columnsOf(const Port &port, int64_t block,
+                                    Value column);
+
+  Value loadScalar(const Port &in, const TileRows &rows);
+  Values loadValues(const Port &in, int64_t half, Value position,
+                    const TileRows &rows, Value column);
+  SmallVector<Values> mapColumns(Value accumulator, int64_t at, Value position,
+                                 const TileRows &rows, Value column,
+                                 ValueRange scalars);
+  void storeHalf(const Port &out, ValueRange values, int64_t half,
+                 Value position, const TileRows &rows, Value column);
+  void storeChunk(const Port &out, ValueRange left, ValueRange right,
+                  const TileRows &rows, Value column);
+  void storeBlocks(Value position, const TileRows &rows, Value column);
 
   GroupedMatmulOp op;
-  const Tables &tables;
   KernelBuilder &kernel;
   KernelCode &b;
   int64_t count, width, columns;
-  Value rowTable;
-  /// Null where the operand comes through the ring.
-  Values ins;
-  SmallVector<Staged> staged;
-  SmallVector<Result> results;
   Value ring, staging;
 };
 

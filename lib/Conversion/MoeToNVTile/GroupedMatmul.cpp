@@ -16,6 +16,11 @@ using namespace mlir::nvtile;
 // What fits
 //===----------------------------------------------------------------------===//
 
+static bool alternates(PortAttr port) {
+  return port.hasColumns() && port.getCount() > 1 &&
+         port.getLayout() == ColumnLayout::Interleave;
+}
+
 std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
   int64_t count = op.getColumns().getCount(), width = op.getWidth();
   Type element = memrefOf(op.getLhs()[0]).getElementType();
@@ -39,29 +44,26 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
   }
   for (auto [operand, attr] : llvm::zip_equal(op.getIns(), op.getInPorts())) {
     auto port = cast<PortAttr>(attr);
-    if (port.getKind() == PortKind::Partials)
-      return "its region reads partials";
-    if (port.hasColumns() && port.getLayout() == ColumnLayout::Interleave)
-      return "its region reads interleaved columns";
-    if (!isHalf(memrefOf(operand).getElementType()) &&
-        !memrefOf(operand).getElementType().isF32())
-      return reason("its region reads ", memrefOf(operand).getElementType());
+    Type type = memrefOf(operand).getElementType();
+    if (alternates(port) && port.getCount() != 2)
+      return reason("its region reads ", port.getCount(),
+                    " interleaved columns, not 2");
+    if (!isHalf(type) && !type.isF32())
+      return reason("its region reads ", type);
   }
   for (auto [result, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
     auto port = cast<PortAttr>(attr);
-    if (port.getKind() != PortKind::Rows &&
-        port.getKind() != PortKind::Partials)
-      return "a result is no rows or partials";
-    if (port.getOrder() != RowOrder::Grouped)
-      return "a result is not in grouped order";
-    if (port.hasColumns() && port.getLayout() == ColumnLayout::Interleave)
-      return "a result has interleaved columns";
-    if (port.getKind() == PortKind::Partials && count == 4)
-      return "partials of four column blocks";
     Type type = memrefOf(result).getElementType();
+    if (port.getKind() != PortKind::Rows && count == 4)
+      return "row sums of four column blocks";
     if (!isHalf(type) && !type.isF32())
       return reason("a result is ", type);
+    if (alternates(port) && (port.getCount() != 2 || type.isF32()))
+      return reason("a result has ", port.getCount(),
+                    " interleaved columns of ", type, ", not 2 of bf16 or f16");
   }
+  if (EpilogueLayout(op).leastStages(/*gathers=*/true) > kMostStages)
+    return "its region reads more grouped rows than fit in shared memory";
   for (Operation &inner : op.getBody().front().without_terminator())
     if (!isScalarMath(&inner))
       return reason("its region has ", inner.getName().getStringRef());
@@ -69,16 +71,11 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
 }
 
 KernelFacts mlir::moe::factsOf(GroupedMatmulOp op) {
-  KernelFacts facts{false, 0};
+  bool gathers = false;
   for (size_t i = 0; i < op.getLhs().size(); ++i)
-    facts.gathers |= op.lhsOrder(i) != RowOrder::Grouped;
-  int64_t columns = kTileColumns / op.getColumns().getCount();
-  for (auto [out, attr] : llvm::zip_equal(op.getOuts(), op.getOutPorts())) {
-    auto port = cast<PortAttr>(attr);
-    if (port.hasColumns() && isHalf(memrefOf(out).getElementType()))
-      facts.stores += port.getCount() * columns / kChunk;
-  }
-  return facts;
+    gathers |= op.lhsOrder(i) != RowOrder::Grouped;
+  EpilogueLayout layout(op);
+  return {gathers, layout.stores, layout.leastStages(gathers)};
 }
 
 //===----------------------------------------------------------------------===//
@@ -103,8 +100,9 @@ public:
 private:
   SmallVector<Pair> passPairs();
   void produce();
-  void load(const Pair &pair, Value ids, Value position, Value step,
-            Value first, Value column, Value expert);
+  /// One stage of a tile whose first position is `begin`.
+  void load(const Pair &pair, Value ids, Value begin, Value position,
+            Value step, Value first, Value column, Value expert);
   void consume(Value warpgroup);
   Value fills(const Pair &pair) {
     return b.i32(llvm::divideCeil(pair.depth, kDepth));
@@ -119,7 +117,7 @@ private:
   SmallVector<Pair> pairs;
   bool gathers;
   Epilogue epilogue;
-  Value table, rowTable, ring, work, rowBlocks;
+  Value table, ring, work, rowBlocks;
 };
 } // namespace
 
@@ -130,7 +128,7 @@ Matmul::Matmul(GroupedMatmulOp op, const Tables &tables)
       columns(kTileColumns / count), tiles(llvm::divideCeil(width, columns)),
       pairs(passPairs()),
       gathers(llvm::any_of(pairs, [](const Pair &p) { return p.gathered(); })),
-      epilogue(op, tables, kernel, columns) {}
+      epilogue(op, kernel, columns) {}
 
 SmallVector<Pair> Matmul::passPairs() {
   SmallVector<Pair> all;
@@ -149,7 +147,6 @@ SmallVector<Pair> Matmul::passPairs() {
 
 void Matmul::build(VariantAttr variant) {
   table = kernel.pass(tables.work);
-  rowTable = kernel.pass(tables.order);
   constexpr int32_t kProducers = 128;
   ring = kernel.makeRing(variant.getStages(), {kBlockRows, kTileColumns},
                          gathers ? 1 + kProducers : 1);
@@ -166,8 +163,8 @@ void Matmul::build(VariantAttr variant) {
 // The producing warpgroup
 //===----------------------------------------------------------------------===//
 
-void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
-                  Value first, Value column, Value expert) {
+void Matmul::load(const Pair &pair, Value ids, Value begin, Value position,
+                  Value step, Value first, Value column, Value expert) {
   Value k = b.mul(step, kDepth);
   AcquireOp::create(b, ring, position);
   auto copies = [&] {
@@ -184,7 +181,8 @@ void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
   b.elect(copies);
   if (pair.gathered())
     GatherOp::create(b, pair.lhs, ids, k, Value(), ring, position, 0);
-  CommitOp::create(b, ring, position, kGatherLag);
+  CommitOp::create(b, ring, position, epilogue.hasStages() ? begin : Value(),
+                   kGatherLag);
 }
 
 void Matmul::produce() {
@@ -199,7 +197,7 @@ void Matmul::produce() {
                  position =
                      b.loop(b.i32(0), fills(pair), b.i32(1), position,
                             [&](Value step, ValueRange carried) -> Values {
-                              load(pair, Value(), carried[0], step,
+                              load(pair, Value(), Value(), carried[0], step,
                                    item.getFirst(), column, item.getExpert());
                               return {b.add(carried[0], 1)};
                             })[0];
@@ -213,15 +211,14 @@ void Matmul::produce() {
   for (const Pair &pair : pairs)
     if (pair.gathered() && !llvm::is_contained(orders, pair.order))
       orders.push_back(pair.order);
-  auto idsType = VectorType::get(kBlockRows / 16, b.getI32Type());
   Value grid = b.gridSize(), last = b.sub(rowBlocks, 1);
   auto itemOf = [&](Value t) -> Values {
     Value index = b.op<arith::MinSIOp>(b.div(t, tiles), last);
     auto item = kernel.workItem(table, index, false);
     Values values = item.getResults();
     for (RowOrder order : orders)
-      values.push_back(RowIdsOp::create(b, idsType, rowTable, item.getFirst(),
-                                        item.getEnd(), tables.divideOf(order)));
+      values.push_back(
+          kernel.rowIds(kBlockRows, order, item.getFirst(), item.getEnd()));
     return values;
   };
   Value start = b.blockId();
@@ -239,8 +236,8 @@ void Matmul::produce() {
                           : carried[4 + (order - orders.begin())];
           position = b.loop(b.i32(0), fills(pair), b.i32(1), position,
                             [&](Value step, ValueRange inner) -> Values {
-                              load(pair, ids, inner[0], step, carried[1],
-                                   column, carried[3]);
+                              load(pair, ids, carried[0], inner[0], step,
+                                   carried[1], column, carried[3]);
                               return {b.add(inner[0], 1)};
                             })[0];
         }
@@ -249,7 +246,8 @@ void Matmul::produce() {
         llvm::append_range(yielded, next);
         return yielded;
       })[0];
-  DrainOp::create(b, ring, end, kGatherLag);
+  if (!epilogue.hasStages())
+    DrainOp::create(b, ring, end, kGatherLag);
 }
 
 //===----------------------------------------------------------------------===//
@@ -269,7 +267,8 @@ void Matmul::consume(Value warpgroup) {
            for (const Pair &pair : pairs)
              std::tie(position, accumulator) = kernel.products(
                  ring, carried[0], position, fills(pair), accumulator,
-                 warpgroup, element, /*lhsMN=*/false, pair.weights.isMN());
+                 warpgroup, element, /*lhsMN=*/false, pair.weights.isMN(),
+                 epilogue.stagesHeld());
            accumulator = kernel.finishProducts(ring, position, accumulator);
            return {epilogue.run(accumulator, position, rows, scalars)};
          });

@@ -33,7 +33,7 @@ KernelFacts mlir::moe::factsOf(GroupedOuterOp op) {
   bool gathers =
       op.getXFrom() != RowOrder::Grouped || op.getDyFrom() != RowOrder::Grouped;
   bool staged = isHalf(memrefOf(op.getOuts()[0]).getElementType());
-  return {gathers, staged ? kTileColumns / kChunk : 0};
+  return {gathers, staged ? kTileColumns / kChunk : 0, gathers ? 3 : 2};
 }
 
 /// A coordinate so far out that, with the strides of a ragged map, row 2^30 is
@@ -74,7 +74,7 @@ private:
   KernelCode &b;
   Type element;
   Side sides[2];
-  Value out, map, table, rowTable, ring, staging;
+  Value out, map, table, ring, staging;
   bool gathers;
 };
 } // namespace
@@ -116,8 +116,6 @@ void Outer::build(VariantAttr variant) {
         {2 * sides[1].width, 2 * sides[1].width * sides[0].width},
         {kChunk, 64, 1});
   table = kernel.pass(tables.work);
-  if (gathers)
-    rowTable = kernel.pass(tables.order);
   constexpr int32_t kProducers = 128;
   ring = kernel.makeRing(variant.getStages(), {kBlockRows, kTileColumns},
                          gathers ? 1 + kProducers : 1);
@@ -184,7 +182,6 @@ Value Outer::eachTile(Value start,
 }
 
 Value Outer::produceTile(const Item &item, Value start) {
-  auto idsType = VectorType::get(kDepth / 16, b.getI32Type());
   Value far = b.i32(kFar), offset = b.sub(far, item.size);
   // Ids of gathered rows are read two steps ahead.
   SmallVector<RowOrder, 2> orders;
@@ -192,8 +189,7 @@ Value Outer::produceTile(const Item &item, Value start) {
     if (side.gathered() && !llvm::is_contained(orders, side.order))
       orders.push_back(side.order);
   auto idsAt = [&](RowOrder order, Value row) -> Value {
-    return RowIdsOp::create(b, idsType, rowTable, row, item.end,
-                            tables.divideOf(order));
+    return kernel.rowIds(kDepth, order, row, item.end, /*bounded=*/false);
   };
   Values inits = {start};
   for (int64_t ahead : {0, 1})
@@ -234,7 +230,7 @@ Value Outer::produceTile(const Item &item, Value start) {
                 carried[1 + (llvm::find(orders, side.order) - orders.begin())],
                 side.tile ? item.n : item.m, b.sub(item.size, k), ring,
                 position, side.tile);
-        CommitOp::create(b, ring, position, kGatherLag);
+        CommitOp::create(b, ring, position, Value(), kGatherLag);
         return next;
       });
   return end[0];
@@ -267,8 +263,10 @@ void Outer::store(Value accumulator, Value warpgroup, const Item &item) {
     Value fragment =
         ColumnsOp::create(b, chunkType, accumulator, chunk * kChunk);
     if (op.getAccumulate()) {
-      Value before = LoadFragmentOp::create(b, chunkType, out, row, column, end,
-                                            limit, Value(), 1);
+      Value before =
+          LoadFragmentOp::create(b, TypeRange(chunkType), out, row, column, end,
+                                 limit, Value(), Value(), 1)
+              .getResult(0);
       fragment = kernel.sum(before, fragment);
     }
     // The map ends with the expert, so the copy engine may always write.
@@ -278,7 +276,7 @@ void Outer::store(Value accumulator, Value warpgroup, const Item &item) {
                         b.i32(64), limit);
     else
       StoreFragmentOp::create(b, fragment, out, row, column, end, limit,
-                              Value(), 1);
+                              Value(), Value(), 1);
   }
 }
 

@@ -2,6 +2,7 @@
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -121,6 +122,17 @@ Value KernelBuilder::passFlat(Value source) {
       host, source, ArrayRef<ReassociationIndices>(all)));
 }
 
+RowsBy KernelBuilder::rowsBy(RowOrder order) {
+  if (order == RowOrder::Grouped)
+    return {{}, {}, 1};
+  if (!slots) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&kernel.getBody().front());
+    slots = WorkSlotsOp::create(b, b.getI32Type(), pass(tables.work));
+  }
+  return {pass(tables.order), slots, order == RowOrder::Token ? tables.k : 1};
+}
+
 Value mlir::moe::emitProcessors(ImplicitLocOpBuilder &host) {
   StringRef name = "moe_rt_multiprocessors";
   auto top =
@@ -145,6 +157,40 @@ void KernelBuilder::finish() {
   Value one = arith::ConstantIndexOp::create(host, 1);
   Value threads = arith::ConstantIndexOp::create(host, kThreads);
   gpu::LaunchFuncOp::create(host, kernel, gpu::KernelDim3{grid, one, one},
+                            gpu::KernelDim3{threads, one, one}, Value(),
+                            operands);
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels as text
+//===----------------------------------------------------------------------===//
+
+Value mlir::moe::castToDynamic(ImplicitLocOpBuilder &b, Value memref) {
+  auto type = memrefOf(memref);
+  SmallVector<int64_t> shape(type.getShape());
+  shape[0] = ShapedType::kDynamic;
+  auto dynamic = MemRefType::get(shape, type.getElementType());
+  return type == dynamic ? memref : memref::CastOp::create(b, dynamic, memref);
+}
+
+void mlir::moe::launchKernelText(ImplicitLocOpBuilder &b, StringRef name,
+                                 StringRef text, Value grid, Value threads,
+                                 ValueRange operands) {
+  auto top = grid.getDefiningOp()->getParentOfType<ModuleOp>();
+  std::string module = (name + "_module").str();
+  if (!top.lookupSymbol(module)) {
+    Block parsed;
+    LogicalResult ok =
+        parseSourceString(text, &parsed, ParserConfig(b.getContext()), name);
+    assert(succeeded(ok) && "a kernel's text parses");
+    (void)ok;
+    top.getBody()->getOperations().splice(top.getBody()->end(),
+                                          parsed.getOperations());
+  }
+  Value one = arith::ConstantIndexOp::create(b, 1);
+  auto symbol = SymbolRefAttr::get(
+      b.getContext(), module, {FlatSymbolRefAttr::get(b.getContext(), name)});
+  gpu::LaunchFuncOp::create(b, symbol, gpu::KernelDim3{grid, one, one},
                             gpu::KernelDim3{threads, one, one}, Value(),
                             operands);
 }
@@ -185,6 +231,13 @@ WorkItemOp KernelBuilder::workItem(Value table, Value index, bool byExpert) {
                             byExpert);
 }
 
+Value KernelBuilder::rowIds(int64_t rows, RowOrder order, Value first,
+                            Value end, bool bounded) {
+  RowsBy by = rowsBy(order);
+  return RowIdsOp::create(b, VectorType::get(rows / 16, b.getI32Type()), by.ids,
+                          first, end, bounded ? by.slots : Value(), by.divide);
+}
+
 Value KernelBuilder::sum(Value left, Value right) {
   auto map =
       MapOp::create(b, TypeRange(left.getType()), ValueRange{left, right});
@@ -198,11 +251,10 @@ Value KernelBuilder::sum(Value left, Value right) {
   return map.getResult(0);
 }
 
-std::pair<Value, Value> KernelBuilder::products(Value ring, Value first,
-                                                Value from, Value steps,
-                                                Value accumulator,
-                                                Value warpgroup, Type element,
-                                                bool lhsMN, bool rhsMN) {
+std::pair<Value, Value>
+KernelBuilder::products(Value ring, Value first, Value from, Value steps,
+                        Value accumulator, Value warpgroup, Type element,
+                        bool lhsMN, bool rhsMN, int64_t held) {
   Values end = b.loop(
       b.i32(0), steps, b.i32(1), {from, accumulator},
       [&](Value, ValueRange carried) -> Values {
@@ -212,7 +264,18 @@ std::pair<Value, Value> KernelBuilder::products(Value ring, Value first,
                                       carried[1], 0, 1, Value(), Value(),
                                       warpgroup, element, lhsMN, rhsMN);
         Value done = MmaWaitOp::create(b, accumulator.getType(), started, 1);
-        b.when(b.compare(arith::CmpIPredicate::ne, position, first),
+        if (held)
+          b.when(b.compare(arith::CmpIPredicate::eq, position, first), [&] {
+            StoreWaitOp::create(b, 0);
+            if (held > 1)
+              b.when(b.compare(arith::CmpIPredicate::ne, position, b.i32(0)),
+                     [&] {
+                       for (int64_t i = 2; i <= held; ++i)
+                         ReleaseOp::create(b, ring, b.sub(position, i));
+                     });
+          });
+        b.when(b.compare(arith::CmpIPredicate::ne, position,
+                         held ? b.i32(0) : first),
                [&] { ReleaseOp::create(b, ring, b.sub(position, 1)); });
         return {b.add(position, 1), done};
       });
@@ -234,12 +297,13 @@ Value KernelBuilder::round(Value fragment, Value target) {
       fragment);
 }
 
-void KernelBuilder::stageStore(Value fragment, Value staging, Value warpgroup,
-                               Value map, ValueRange coordinates, Value target,
-                               Value row, Value column, Value end,
-                               Value limit) {
+void KernelBuilder::stageStore(ValueRange fragments, Value staging,
+                               Value warpgroup, Value map,
+                               ValueRange coordinates, Value target, Value row,
+                               Value column, Value end, Value limit,
+                               RowsBy by) {
   int64_t buffers = cast<StagingType>(staging.getType()).getBuffers();
-  StageStoreOp::create(b, fragment, staging, staged++ % buffers, warpgroup, map,
-                       coordinates, target, row, column, end, limit, Value(),
-                       1);
+  StageStoreOp::create(b, fragments, staging, staged++ % buffers, warpgroup,
+                       map, coordinates, target, row, column, end, limit,
+                       by.ids, by.slots, by.divide);
 }

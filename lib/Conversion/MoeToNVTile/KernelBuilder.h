@@ -23,6 +23,9 @@ constexpr int64_t kTileColumns = 256, kChunk = 64;
 /// Warps of the two consuming warpgroups.
 constexpr int64_t kConsumingWarps = 8;
 
+/// Stages of 128 rows and 256 columns that fit in shared memory.
+constexpr int64_t kMostStages = 4;
+
 /// A gathered stage is signalled so many positions late.
 constexpr int64_t kGatherLag = 1;
 
@@ -89,10 +92,13 @@ struct Tables {
   /// See nvtile.work_item.
   Value work;
   int64_t experts, k;
-  /// What an id of `order` is divided by to be a row of this order.
-  int64_t divideOf(RowOrder rows) const {
-    return rows == RowOrder::Token ? k : 1;
-  }
+};
+
+/// Where the rows of an order lie: ids[row] / divide, below `slots`. Without
+/// ids the kernel's own order.
+struct RowsBy {
+  Value ids, slots;
+  int64_t divide;
 };
 
 /// One kernel: a gpu.module with a gpu.func, and its launch.
@@ -114,6 +120,9 @@ public:
   /// A vector of a memref's elements, whatever its shape.
   Value passFlat(Value source);
 
+  /// The table of rows of an order.
+  RowsBy rowsBy(RowOrder order);
+
   /// A stage is released by `releases` warps.
   Value makeRing(int64_t stages, ArrayRef<int64_t> rows, int64_t fills,
                  int64_t releases = kConsumingWarps);
@@ -126,25 +135,32 @@ public:
   /// Entry `index` of the work table's experts, or of its row blocks.
   nvtile::WorkItemOp workItem(Value table, Value index, bool byExpert);
 
+  /// The ids of a tile's gathered rows, cut to the rows there are where
+  /// `bounded`.
+  Value rowIds(int64_t rows, RowOrder order, Value first, Value end,
+               bool bounded = true);
+
   /// The sum of two fragments of one type.
   Value sum(Value left, Value right);
 
   /// The consumers' loop: products of `steps` fills from position `from`, added
   /// to `accumulator`. `first` is the tile's first position: what lies before
-  /// it has been released. Returns the next position and the accumulator.
+  /// it has been released, but for `held` stages, which are when their stores
+  /// have read them. Returns the next position and the accumulator.
   std::pair<Value, Value> products(Value ring, Value first, Value from,
                                    Value steps, Value accumulator,
                                    Value warpgroup, Type element, bool lhsMN,
-                                   bool rhsMN);
+                                   bool rhsMN, int64_t held = 0);
   /// Waits for the last product before position `next`.
   Value finishProducts(Value ring, Value next, Value accumulator);
 
   /// The fragment in the 16-bit type of `target`.
   Value round(Value fragment, Value target);
-  /// A rounded fragment goes to memory through staging.
-  void stageStore(Value fragment, Value staging, Value warpgroup, Value map,
-                  ValueRange coordinates, Value target, Value row, Value column,
-                  Value end, Value limit);
+  /// Rounded fragments go to memory through staging.
+  void stageStore(ValueRange fragments, Value staging, Value warpgroup,
+                  Value map, ValueRange coordinates, Value target, Value row,
+                  Value column, Value end, Value limit,
+                  RowsBy by = {{}, {}, 1});
 
   /// Ends the kernel and launches it.
   void finish();
@@ -154,6 +170,7 @@ private:
   gpu::GPUFuncOp kernel;
   Values operands;
   DenseMap<Value, Value> parameters;
+  Value slots;
   int64_t staged = 0;
 };
 
@@ -168,6 +185,16 @@ void buildResidentKernel(GroupedMatmulOp op, const Tables &tables,
 
 /// On the host: the GPU's multiprocessors, as an index.
 Value emitProcessors(ImplicitLocOpBuilder &host);
+
+/// A memref with a dynamic number of rows.
+Value castToDynamic(ImplicitLocOpBuilder &b, Value memref);
+/// Launches a kernel that is written as text: a gpu.module `name`_module with a
+/// gpu.func `name`, parsed where the module has none yet.
+void launchKernelText(ImplicitLocOpBuilder &b, StringRef name, StringRef text,
+                      Value grid, Value threads, ValueRange operands);
+
+/// Makes zeros of the rows of sentinel slots in an op's results in slot order.
+void zeroSentinels(GroupedMatmulOp op);
 
 /// Allocates the work table of an assignment and launches what fills it.
 Value emitWorkTable(PackAssignmentOp pack);

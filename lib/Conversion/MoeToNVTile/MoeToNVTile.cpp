@@ -55,6 +55,30 @@ static void splitVariants(Operation *op, PackAssignmentOp pack,
   products.push_back(op);
 }
 
+/// A tile has not all columns of a row: sums become partials, with a kernel
+/// that folds them.
+static void leavePartials(GroupedMatmulOp op) {
+  ImplicitLocOpBuilder before(op.getLoc(), op), after(op.getLoc(), op);
+  after.setInsertionPointAfter(op);
+  auto pack = op.getAssignment().getDefiningOp<PackAssignmentOp>();
+  SmallVector<Attribute> ports(op.getOutPorts().getValue());
+  for (auto [i, out] : llvm::enumerate(op.getOutsMutable())) {
+    PortAttr port = op.outPort(i);
+    if (port.getKind() != PortKind::Sum)
+      continue;
+    Value rows = memref::DimOp::create(before, pack.getOrder(), 0);
+    auto type = MemRefType::get(
+        {ShapedType::kDynamic, numRowSumSegments(op.getWidth())},
+        before.getF32Type());
+    Value partials = memref::AllocOp::create(before, type, ValueRange(rows));
+    FoldPartialsOp::create(after, TypeRange(), op.getAssignment(), partials,
+                           out.get(), port.getOrder());
+    out.assign(partials);
+    ports[i] =
+        PortAttr::get(op.getContext(), PortKind::Partials, RowOrder::Grouped);
+  }
+  op.setOutPortsAttr(ArrayAttr::get(op.getContext(), ports));
+}
 namespace {
 struct ConvertMoeToNVTile
     : public mlir::moe::impl::ConvertMoeToNVTileBase<ConvertMoeToNVTile> {
@@ -67,8 +91,17 @@ struct ConvertMoeToNVTile
     for (Operation *op : given)
       if (failed(verify(op)))
         return signalPassFailure();
-    for (Operation *op : given)
+    for (Operation *op : given) {
+      if (llvm::any_of(op->getAttrOfType<ConfigAttr>(kConfigAttr).getVariants(),
+                       [](VariantAttr variant) {
+                         return variant.getStructure() != Structure::Simt;
+                       }))
+        if (auto matmul = dyn_cast<GroupedMatmulOp>(op)) {
+          leavePartials(matmul);
+          zeroSentinels(matmul);
+        }
       splitVariants(op, packOf(op), products);
+    }
     for (Operation *op : products) {
       VariantAttr variant =
           op->getAttrOfType<ConfigAttr>(kConfigAttr).getVariants().front();

@@ -60,7 +60,7 @@ public:
         columns(kTileColumns / op.getColumns().getCount()),
         tiles(llvm::divideCeil(op.getWidth(), columns)),
         weights(op, 0, tables, kernel, kTileColumns),
-        epilogue(op, tables, kernel, columns) {}
+        epilogue(op, kernel, columns) {}
   void build(VariantAttr variant);
 
 private:

@@ -145,7 +145,7 @@ LogicalResult mlir::moe::verifyVariant(Operation *op, VariantAttr variant) {
     return failure();
   if (variant.getStructure() == Structure::Simt)
     return success();
-  auto [gathers, stores] = factsOfProduct(op);
+  auto [gathers, stores, leastStages] = factsOfProduct(op);
   if (!variant.hasTile() || !variant.getStages() ||
       (stores && !variant.getBuffers()))
     return refuse(op, variant)
@@ -153,11 +153,9 @@ LogicalResult mlir::moe::verifyVariant(Operation *op, VariantAttr variant) {
   int64_t rows = tileRows(variant.getStructure());
   if (variant.getTileRows() != rows || variant.getTileColumns() != kTileColumns)
     return refuse(op, variant) << "its tile is " << rows << "x" << kTileColumns;
-  // A stage is read while the next one is filled, and gathered rows are seen a
-  // stage late.
-  int64_t least = gathers ? 3 : 2;
-  if (variant.getStages() < least)
-    return refuse(op, variant) << "it needs at least " << least << " stages";
+  if (variant.getStages() < leastStages)
+    return refuse(op, variant)
+           << "it needs at least " << leastStages << " stages";
   if (!stores && variant.getBuffers())
     return refuse(op, variant) << "its results pass through no buffers";
   if (stores && stores % variant.getBuffers())

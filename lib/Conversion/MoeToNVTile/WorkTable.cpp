@@ -2,8 +2,6 @@
 // The work table of an assignment: see nvtile.work_item.
 #include "KernelBuilder.h"
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Parser/Parser.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -96,7 +94,7 @@ gpu.module @moe_work_table_{0}_module {{
       scf.if %isFirst {{
         memref.store %tree#2, %table[%c0] : memref<?xi32>
         memref.store %count, %table[%c1] : memref<?xi32>
-        memref.store %zero, %table[%c2] : memref<?xi32>
+        memref.store %slots, %table[%c2] : memref<?xi32>
         memref.store %zero, %table[%c3] : memref<?xi32>
       }
     }
@@ -125,41 +123,21 @@ gpu.module @moe_work_table_{0}_module {{
 Value mlir::moe::emitWorkTable(PackAssignmentOp pack) {
   int64_t experts = getAssignmentType(pack.getAssignment()).getExperts();
   int64_t firstBlock = nvtile::kWorkHeader + nvtile::kWorkEntry * experts;
-  auto top = pack->getParentOfType<ModuleOp>();
-  std::string kernel = ("moe_work_table_" + Twine(experts)).str();
-  if (!top.lookupSymbol(kernel + "_module")) {
-    std::string text = llvm::formatv(kKernel.data(), experts, firstBlock);
-    Block parsed;
-    LogicalResult ok = parseSourceString(
-        text, &parsed, ParserConfig(pack.getContext()), "work table");
-    assert(succeeded(ok) && "the work table's kernel parses");
-    (void)ok;
-    top.getBody()->getOperations().splice(top.getBody()->end(),
-                                          parsed.getOperations());
-  }
-
   ImplicitLocOpBuilder b(pack.getLoc(), pack);
   b.setInsertionPointAfter(pack);
-  Value order = pack.getOrder();
-  auto dynamic = MemRefType::get({ShapedType::kDynamic}, b.getI32Type());
-  if (order.getType() != dynamic)
-    order = memref::CastOp::create(b, dynamic, order);
   // At most one block for each row, and one short one for each expert.
   Value rows = memref::DimOp::create(b, pack.getOrder(), 0);
   Value words =
       arith::AddIOp::create(b, rows,
                             arith::ConstantIndexOp::create(
                                 b, firstBlock + nvtile::kWorkEntry * experts));
+  auto dynamic = MemRefType::get({ShapedType::kDynamic}, b.getI32Type());
   Value table = memref::AllocOp::create(b, dynamic, ValueRange(words));
-  Value one = arith::ConstantIndexOp::create(b, 1);
-  Value grid = arith::ConstantIndexOp::create(b, experts);
-  Value threads = arith::ConstantIndexOp::create(b, 32);
-  auto symbol =
-      SymbolRefAttr::get(b.getContext(), kernel + "_module",
-                         {FlatSymbolRefAttr::get(b.getContext(), kernel)});
-  gpu::LaunchFuncOp::create(
-      b, symbol, gpu::KernelDim3{grid, one, one},
-      gpu::KernelDim3{threads, one, one}, Value(),
-      ValueRange{pack.getBegin(), pack.getEnd(), order, table});
+  launchKernelText(b, ("moe_work_table_" + Twine(experts)).str(),
+                   llvm::formatv(kKernel.data(), experts, firstBlock).str(),
+                   arith::ConstantIndexOp::create(b, experts),
+                   arith::ConstantIndexOp::create(b, 32),
+                   {pack.getBegin(), pack.getEnd(),
+                    castToDynamic(b, pack.getOrder()), table});
   return table;
 }

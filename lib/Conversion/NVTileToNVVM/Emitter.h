@@ -73,6 +73,9 @@ struct Emitter : ImplicitLocOpBuilder {
   template <typename T> Value shr(Value a, T b) {
     return op<arith::ShRUIOp>(a, b);
   }
+  template <typename T> Value shl(Value a, T b) {
+    return op<arith::ShLIOp>(a, b);
+  }
   template <typename T> Value minimum(Value a, T b) {
     return op<arith::MinSIOp>(a, b);
   }
@@ -148,6 +151,35 @@ struct Emitter : ImplicitLocOpBuilder {
     return load(getI32Type(), global(table, mul(widen(index), 4)), 4);
   }
 
+  //===--- rows of memory -------------------------------------------------===//
+
+  /// The row that a table of slots names for `row`; where `slots` is known one
+  /// that exists.
+  Value rowId(Value ids, Value row, Value slots, int64_t divide) {
+    Value id = word(ids, row);
+    if (slots)
+      id = op<arith::MinUIOp>(id, sub(slots, 1));
+    return divide == 1 ? id : div(id, divide);
+  }
+  /// The memory's row for row `row` of the kernel's order, by the ids of an op.
+  template <typename Adaptor> Value memoryRow(Value row, Adaptor &adaptor) {
+    return adaptor.getIds() ? rowId(adaptor.getIds(), row, adaptor.getSlots(),
+                                    adaptor.getDivide())
+                            : row;
+  }
+  /// The address of element `column` of a row, in memory of `memref`'s type.
+  Value address(Value pointer, Value memref, Value row, Value column) {
+    auto type = cast<MemRefType>(memref.getType());
+    int64_t length = type.getRank() == 1 ? 1 : type.getShape().back();
+    int64_t bytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+    Value offset =
+        add(mul(widen(row), length * bytes), mul(widen(column), bytes));
+    return global(pointer, offset);
+  }
+  static Type elementOf(Value memref) {
+    return cast<MemRefType>(memref.getType()).getElementType();
+  }
+
   //===--- rings ----------------------------------------------------------===//
 
   Value stage(RingType ring, Value position) {
@@ -212,6 +244,8 @@ void populateRingPatterns(const TypeConverter &converter,
                           RewritePatternSet &patterns);
 void populateFragmentPatterns(const TypeConverter &converter,
                               RewritePatternSet &patterns);
+void populateTilePatterns(const TypeConverter &converter,
+                          RewritePatternSet &patterns);
 
 } // namespace mlir::nvtile
 

@@ -24,34 +24,6 @@ Value firstRow(Emitter &b) {
 /// The first of a thread's two columns of eight.
 Value firstColumn(Emitter &b) { return b.mul(b.band(b.lane(), 3), 2); }
 
-Type elementOf(Value memref) {
-  return cast<MemRefType>(memref.getType()).getElementType();
-}
-
-/// Elements of a row: the last dimension, or 1 for a vector.
-int64_t rowLength(Value memref) {
-  auto type = cast<MemRefType>(memref.getType());
-  return type.getRank() == 1 ? 1 : type.getShape().back();
-}
-
-/// The memory's row for row `row` of the kernel's order.
-Value memoryRow(Value row, Value ids, int64_t divide, Emitter &b) {
-  if (!ids)
-    return row;
-  Value id = b.word(ids, row);
-  return divide == 1 ? id : b.div(id, divide);
-}
-
-/// The address of element `column` of a row, in memory of `memref`'s type.
-Value address(Value pointer, Value memref, Value row, Value column,
-              Emitter &b) {
-  int64_t bytes = elementOf(memref).getIntOrFloatBitWidth() / 8;
-  Value offset = b.mul(b.widen(row), rowLength(memref) * bytes);
-  if (column)
-    offset = b.add(offset, b.mul(b.widen(column), bytes));
-  return b.global(pointer, offset);
-}
-
 Value toF32(Value value, Emitter &b) {
   return value.getType().isF32()
              ? value
@@ -176,46 +148,6 @@ struct ConvertRound : OpConversionPattern<RoundOp> {
   }
 };
 
-/// Where a lane finds its row of 16 in swizzled rows of 128 bytes, for the
-/// first 16 of 64 columns; 16 columns further is this exclusive-or 32.
-Value matrixPlace(Emitter &b) {
-  Value lane = b.lane();
-  Value row = b.mul(b.band(lane, 15), 128);
-  Value piece = b.bxor(b.shr(lane, 4), b.band(lane, 7));
-  return b.add(row, b.mul(piece, 16));
-}
-
-struct ConvertRead : OpConversionPattern<ReadOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ReadOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Emitter b(op, rewriter);
-    RingType ring = op.getRing().getType();
-    Value rows = b.add(b.mul(adaptor.getWarpgroup(), 64), b.mul(b.warp(), 16));
-    Value mine =
-        b.shared(adaptor.getRing(),
-                 b.add(b.tileOffset(ring, adaptor.getPosition(), op.getTile()),
-                       b.add(b.mul(rows, 128), op.getRow() * 128)));
-    Value place = matrixPlace(b);
-    SmallVector<Type> words(4, b.getI32Type());
-    Type four = LLVM::LLVMStructType::getLiteral(b.getContext(), words);
-    Values registers;
-    for (int64_t j = op.getColumn() / 16, end = j + 2; j < end; ++j) {
-      Value read = NVVM::LdMatrixOp::create(
-          b, four, b.shared(mine, b.bxor(place, 32 * j)), 4,
-          NVVM::MMALayout::row,
-          NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8),
-          NVVM::LdStMatrixEltType::B16);
-      llvm::append_range(registers, b.unpack(read));
-    }
-    // One lane releases the stage for all.
-    NVVM::SyncWarpOp::create(b, b.i32(-1));
-    rewriter.replaceOp(op, b.pack(registers));
-    return success();
-  }
-};
-
 struct ConvertJoin : OpConversionPattern<JoinOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -272,25 +204,27 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
   matchAndRewrite(LoadFragmentOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
-    FragmentType type = op.getType();
+    auto type = cast<FragmentType>(op.getFragments()[0].getType());
     Value memref = op.getSource(), pointer = adaptor.getSource();
-    Type element = elementOf(memref);
-    Values values(type.getRegisters());
+    Type element = b.elementOf(memref);
+    SmallVector<Values> fragments(op.getFragments().size(),
+                                  Values(type.getRegisters()));
     // Rows stay inside; what nobody reads may hold anything.
     Value lastRow = b.sub(adaptor.getEnd(), 1);
     auto rowOf = [&](int64_t half) {
       Value row = b.add(adaptor.getRow(), firstRow(b));
       if (half)
         row = b.add(row, 8);
-      return memoryRow(b.minimum(row, lastRow), adaptor.getIds(),
-                       op.getDivide(), b);
+      return b.memoryRow(b.minimum(row, lastRow), adaptor);
     };
     auto pairsOf = [&](Value row, function_ref<int64_t(int64_t, int64_t)> at) {
-      Values pairs = loadPairs(op, adaptor, row, b);
-      for (auto [j, pair] : llvm::enumerate(pairs))
+      for (auto [j, pair] : llvm::enumerate(loadPairs(op, adaptor, row, b)))
         for (int64_t i = 0; i < 2; ++i)
-          values[at(j, i)] =
-              toF32(LLVM::ExtractElementOp::create(b, pair, b.i32(i)), b);
+          for (auto [v, values] : llvm::enumerate(fragments))
+            values[at(j, i)] =
+                toF32(LLVM::ExtractElementOp::create(
+                          b, pair, b.i32(i * fragments.size() + v)),
+                      b);
     };
     if (type.getRows() == 1)
       pairsOf(adaptor.getRow(), [](int64_t j, int64_t i) { return 2 * j + i; });
@@ -298,41 +232,50 @@ struct ConvertLoadFragment : OpConversionPattern<LoadFragmentOp> {
       for (int64_t half = 0; half < 2; ++half) {
         Value row = rowOf(half);
         if (type.getColumns() == 1)
-          values[half] = toF32(
-              b.load(element,
-                     address(pointer, memref, row, adaptor.getColumn(), b),
-                     element.getIntOrFloatBitWidth() / 8),
-              b);
+          fragments[0][half] =
+              toF32(b.load(element,
+                           b.address(pointer, memref, row, adaptor.getColumn()),
+                           element.getIntOrFloatBitWidth() / 8),
+                    b);
         else
           pairsOf(row,
                   [&](int64_t j, int64_t i) { return 4 * j + 2 * half + i; });
       }
-    rewriter.replaceOp(op, b.pack(values));
+    Values packed;
+    for (const Values &values : fragments)
+      packed.push_back(b.pack(values));
+    rewriter.replaceOp(op, packed);
     return success();
   }
 
-  /// A thread's pairs of a row: two elements of each 8 columns. Addresses
-  /// differ by constants wherever that can be: they would take the registers.
+  /// A thread's pairs of a row: two columns of each 8, of each fragment.
+  /// Addresses differ by constants wherever that can be: they would take the
+  /// registers.
   static Values loadPairs(LoadFragmentOp op, OpAdaptor adaptor, Value row,
                           Emitter &b) {
-    int64_t columns = op.getType().getColumns();
-    Type element = elementOf(op.getSource());
+    int64_t count = op.getFragments().size();
+    int64_t columns =
+        count * cast<FragmentType>(op.getFragments()[0].getType()).getColumns();
+    int64_t eight = 8 * count;
+    Type element = b.elementOf(op.getSource());
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
-    auto type = VectorType::get(2, element);
+    auto type = VectorType::get(2 * count, element);
     APInt constant;
     bool whole = matchPattern(op.getLimit(), m_ConstantInt(&constant)) &&
                  constant.getSExtValue() % columns == 0;
     // Columns stay inside as well: pairs past the limit repeat the first one.
-    Value last = b.sub(adaptor.getLimit(), whole ? columns : 8);
+    Value last = b.sub(adaptor.getLimit(), whole ? columns : eight);
     Value column = b.minimum(adaptor.getColumn(), last);
-    Value start = address(adaptor.getSource(), op.getSource(), row,
-                          b.add(column, firstColumn(b)), b);
+    Value mine = count == 1 ? firstColumn(b) : b.mul(firstColumn(b), count);
+    Value start = b.address(adaptor.getSource(), op.getSource(), row,
+                            b.add(column, mine));
     Values pairs;
-    for (int64_t j = 0; j < columns / 8; ++j) {
-      Value offset = b.i64(8 * j * bytes);
+    for (int64_t j = 0; j < columns / eight; ++j) {
+      Value offset = b.i64(j * eight * bytes);
       if (!whole && j)
-        offset = b.select(b.less(last, b.add(column, 8 * j)), b.i64(0), offset);
-      pairs.push_back(b.load(type, b.global(start, offset), 2 * bytes));
+        offset =
+            b.select(b.less(last, b.add(column, j * eight)), b.i64(0), offset);
+      pairs.push_back(b.load(type, b.global(start, offset), 2 * count * bytes));
     }
     return pairs;
   }
@@ -346,7 +289,7 @@ struct ConvertStoreFragment : OpConversionPattern<StoreFragmentOp> {
     Emitter b(op, rewriter);
     FragmentType type = op.getFragment().getType();
     Value memref = op.getTarget(), pointer = adaptor.getTarget();
-    Type element = elementOf(memref);
+    Type element = b.elementOf(memref);
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
     Values values = b.unpack(adaptor.getFragment());
     Value first = b.add(adaptor.getRow(), firstRow(b));
@@ -358,19 +301,19 @@ struct ConvertStoreFragment : OpConversionPattern<StoreFragmentOp> {
             b.band(inside, b.less(adaptor.getColumn(), adaptor.getLimit())),
             b.equal(b.band(b.lane(), 3), 0));
         b.when(writes, [&] {
-          Value at = memoryRow(row, adaptor.getIds(), op.getDivide(), b);
+          Value at = b.memoryRow(row, adaptor);
           Value value = values[half];
           if (!element.isF32())
             value = arith::TruncFOp::create(b, element, value);
-          b.store(value, address(pointer, memref, at, adaptor.getColumn(), b),
+          b.store(value, b.address(pointer, memref, at, adaptor.getColumn()),
                   bytes);
         });
         continue;
       }
       b.when(inside, [&] {
-        Value at = memoryRow(row, adaptor.getIds(), op.getDivide(), b);
-        Value start = address(pointer, memref, at,
-                              b.add(adaptor.getColumn(), firstColumn(b)), b);
+        Value at = b.memoryRow(row, adaptor);
+        Value start = b.address(pointer, memref, at,
+                                b.add(adaptor.getColumn(), firstColumn(b)));
         auto pair = [&](int64_t j) {
           b.store(roundPair(values[4 * j + 2 * half],
                             values[4 * j + 2 * half + 1], element, b),
@@ -399,98 +342,11 @@ struct ConvertStoreFragment : OpConversionPattern<StoreFragmentOp> {
   }
 };
 
-struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(StageStoreOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Emitter b(op, rewriter);
-    StagingType staging = op.getStaging().getType();
-    Value memref = op.getTarget();
-    Values registers = b.unpack(adaptor.getFragment());
-    Value lane = b.lane(), warp = b.warp();
-    Value buffer = b.shared(
-        adaptor.getStaging(),
-        b.add(b.mul(adaptor.getWarpgroup(), staging.getWarpgroupBytes()),
-              8192 * op.getBuffer()));
-    Value mine = b.shared(buffer, b.mul(warp, 2048));
-    Value barrier = b.add(adaptor.getWarpgroup(), 1);
-    auto meet = [&] {
-      NVVM::BarrierOp::create(b, Type(), barrier, b.i32(128),
-                              NVVM::BarrierReductionAttr(), Value());
-    };
-
-    // The buffer's last store has been read.
-    NVVM::CpAsyncBulkWaitGroupOp::create(b, staging.getBuffers() - 1,
-                                         b.getUnitAttr());
-    meet();
-    Value place = matrixPlace(b);
-    auto shape = NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8);
-    for (int64_t j = 0; j < 4; ++j) {
-      auto words = ValueRange(registers).slice(4 * j, 4);
-      NVVM::StMatrixOp::create(b, b.shared(mine, b.bxor(place, 32 * j)), words,
-                               NVVM::MMALayout::row, shape,
-                               NVVM::LdStMatrixEltType::B16);
-    }
-    b.fence();
-    meet();
-
-    // 16 bytes a thread, read back from the same swizzled buffer.
-    auto byThreads = [&] {
-      Value piece = b.band(lane, 7), rowInFour = b.shr(lane, 3);
-      Value column = b.add(adaptor.getColumn(), b.mul(piece, 8));
-      Value inside = b.less(column, adaptor.getLimit());
-      for (int64_t i = 0; i < 4; ++i) {
-        Value local = b.add(rowInFour, 4 * i);
-        Value from = b.add(b.mul(local, 128),
-                           b.mul(b.bxor(piece, b.band(local, 7)), 16));
-        Value data = b.load(VectorType::get(4, b.getI32Type()),
-                            b.shared(mine, from), 16);
-        Value row = b.add(adaptor.getRow(), b.add(b.mul(warp, 16), local));
-        b.when(b.band(inside, b.less(row, adaptor.getEnd())), [&] {
-          Value at = memoryRow(row, adaptor.getIds(), op.getDivide(), b);
-          b.store(data, address(adaptor.getTarget(), memref, at, column, b),
-                  16);
-        });
-      }
-    };
-    Value issues = b.band(b.equal(lane, 0), b.equal(warp, 0));
-    auto byCopy = [&] {
-      b.when(issues, [&] {
-        NVVM::CpAsyncBulkTensorSharedCTAToGlobalOp::create(
-            b, adaptor.getMap(), buffer, adaptor.getCoordinates(), Value(),
-            NVVM::TMAStoreMode::TILE, Value());
-      });
-    };
-    if (adaptor.getIds())
-      byThreads();
-    else
-      b.either(b.compare(arith::CmpIPredicate::sle, b.add(adaptor.getRow(), 64),
-                         adaptor.getEnd()),
-               byCopy, byThreads);
-    NVVM::CpAsyncBulkCommitGroupOp::create(b);
-    rewriter.eraseOp(op);
-    return success();
-  }
-};
-
-struct ConvertStageFlush : OpConversionPattern<StageFlushOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(StageFlushOp op, OpAdaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Emitter b(op, rewriter);
-    NVVM::CpAsyncBulkWaitGroupOp::create(b, 0, UnitAttr());
-    rewriter.eraseOp(op);
-    return success();
-  }
-};
 } // namespace
 
 void mlir::nvtile::populateFragmentPatterns(const TypeConverter &converter,
                                             RewritePatternSet &patterns) {
-  patterns.add<ConvertColumns, ConvertMap, ConvertRound, ConvertRead,
-               ConvertJoin, ConvertRowSum, ConvertLoadFragment,
-               ConvertStoreFragment, ConvertStageStore, ConvertStageFlush>(
+  patterns.add<ConvertColumns, ConvertMap, ConvertRound, ConvertJoin,
+               ConvertRowSum, ConvertLoadFragment, ConvertStoreFragment>(
       converter, patterns.getContext());
 }

@@ -241,6 +241,7 @@ LogicalResult convertKernels(gpu::GPUModuleOp module) {
                                                                context);
   populateRingPatterns(converter, patterns);
   populateFragmentPatterns(converter, patterns);
+  populateTilePatterns(converter, patterns);
   return applyFullConversion(module, target, std::move(patterns));
 }
 

@@ -142,6 +142,17 @@ struct ConvertWorkCount : OpConversionPattern<WorkCountOp> {
   }
 };
 
+struct ConvertWorkSlots : OpConversionPattern<WorkSlotsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(WorkSlotsOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter b(op, rewriter);
+    rewriter.replaceOp(op, b.word(adaptor.getTable(), b.i32(2)));
+    return success();
+  }
+};
+
 struct ConvertWorkItem : OpConversionPattern<WorkItemOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -302,10 +313,9 @@ struct ConvertRowIds : OpConversionPattern<RowIdsOp> {
       Value row = b.add(adaptor.getFirst(), b.shr(b.thread(), 3));
       Value last = b.sub(adaptor.getEnd(), 1), ids = zero;
       for (int64_t i = 0; i < type.getDimSize(0); ++i) {
-        Value id = b.word(adaptor.getTable(),
-                          b.minimum(i ? b.add(row, 16 * i) : row, last));
-        if (op.getDivide() != 1)
-          id = b.div(id, op.getDivide());
+        Value id = b.rowId(adaptor.getTable(),
+                           b.minimum(i ? b.add(row, 16 * i) : row, last),
+                           adaptor.getSlots(), op.getDivide());
         ids = LLVM::InsertElementOp::create(b, ids, id, b.i32(i));
       }
       scf::YieldOp::create(b, ids);
@@ -370,10 +380,12 @@ struct ConvertGather : OpConversionPattern<GatherOp> {
   }
 };
 
-/// Arrives on `full` of the position `lag` before this one, if there is one.
-void arriveBefore(RingType type, Value ring, Value position, int64_t lag,
-                  Emitter &b) {
-  b.when(b.atLeast(position, lag), [&] {
+/// Arrives on `full` of the position `lag` before this one, if there is one,
+/// from `since` on.
+void arriveBefore(RingType type, Value ring, Value position, Value since,
+                  int64_t lag, Emitter &b) {
+  Value least = since ? b.add(since, lag) : b.i32(lag);
+  b.when(b.atLeast(position, least), [&] {
     b.arrive(b.full(type, ring, lag ? b.sub(position, lag) : position));
   });
 }
@@ -388,7 +400,7 @@ struct ConvertCommit : OpConversionPattern<CommitOp> {
     NVVM::CpAsyncWaitGroupOp::create(b, op.getLag());
     b.fence();
     arriveBefore(op.getRing().getType(), adaptor.getRing(),
-                 adaptor.getPosition(), op.getLag(), b);
+                 adaptor.getPosition(), adaptor.getSince(), op.getLag(), b);
     rewriter.eraseOp(op);
     return success();
   }
@@ -404,7 +416,7 @@ struct ConvertDrain : OpConversionPattern<DrainOp> {
     b.fence();
     for (int64_t lag = op.getLag(); lag > 0; --lag)
       arriveBefore(op.getRing().getType(), adaptor.getRing(),
-                   adaptor.getPosition(), lag, b);
+                   adaptor.getPosition(), Value(), lag, b);
     rewriter.eraseOp(op);
     return success();
   }
@@ -510,11 +522,11 @@ struct ConvertMmaWait : OpConversionPattern<MmaWaitOp> {
 
 void mlir::nvtile::populateRingPatterns(const TypeConverter &converter,
                                         RewritePatternSet &patterns) {
-  patterns.add<ConvertMakeRing, ConvertMakeStaging, ConvertMakeTurns,
-               ConvertAwaitTurn, ConvertPassTurn, ConvertSpecialize,
-               ConvertElect, ConvertWorkCount, ConvertWorkItem, ConvertAcquire,
-               ConvertAwait, ConvertRelease, ConvertExpect, ConvertLoad,
-               ConvertRowIds, ConvertGather, ConvertCommit, ConvertDrain,
-               ConvertZero, ConvertMma, ConvertMmaWait>(converter,
-                                                        patterns.getContext());
+  patterns.add<
+      ConvertMakeRing, ConvertMakeStaging, ConvertMakeTurns, ConvertAwaitTurn,
+      ConvertPassTurn, ConvertSpecialize, ConvertElect, ConvertWorkCount,
+      ConvertWorkSlots, ConvertWorkItem, ConvertAcquire, ConvertAwait,
+      ConvertRelease, ConvertExpect, ConvertLoad, ConvertRowIds, ConvertGather,
+      ConvertCommit, ConvertDrain, ConvertZero, ConvertMma, ConvertMmaWait>(
+      converter, patterns.getContext());
 }

@@ -12,7 +12,7 @@
 // CHECK: nvtile.tensor_map %{{.*}} box [64, 128, 1, 1] : memref<128x512x768xbf16> -> <bf16>
 // CHECK: nvtile.tensor_map %{{.*}} box [64, 1, 64] : memref<?x512xbf16> -> <bf16>
 // CHECK: gpu.launch_func @up_grouped_matmul_0_module::@up_grouped_matmul_0
-// CHECK-SAME: args({{.*}}, %[[TABLE]] : memref<?xi32>)
+// CHECK-SAME: args({{.*}}, %[[TABLE]] : memref<?xi32>, %{{.*}} : memref<?xi32>)
 // The host code of a launch: pointers, maps made by the runtime, shared memory.
 // NVVM-LABEL: func.func @up
 // NVVM: call @moe_rt_tensor_map
@@ -148,14 +148,19 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<1
 // CHECK-LABEL: gpu.func @dup_grouped_matmul_0(
 // The producer brings H after a tile's products, both column blocks of 64
 // columns of 128 rows in one stage.
+// Gathered stages are signalled one stage late within a tile; operands are at
+// once, and the last gathered stage before them.
 // CHECK: nvtile.gather
-// CHECK-COUNT-4: nvtile.expect %{{.*}} 32768 bytes
+// CHECK: nvtile.commit %{{.*}}[%{{.*}}] lag 1 since %{{.*}} :
+// CHECK: nvtile.expect %{{.*}} 32768 bytes
 // CHECK: nvtile.load %{{.*}} tile 1 row 0 :
 // CHECK: nvtile.load %{{.*}} tile 1 row 128 :
-// CHECK: nvtile.commit
-// CHECK: nvtile.drain
+// CHECK: nvtile.drain %{{.*}} lag 1
+// CHECK-NEXT: nvtile.commit %{{.*}}[%{{.*}}] lag 0 :
+// CHECK-COUNT-3: nvtile.expect %{{.*}} 32768 bytes
+// CHECK-NOT: nvtile.drain
 // One gate a row, asked for before the products.
-// CHECK: nvtile.load_fragment {{.*}} divide 1 : memref<?xf32>, memref<?xi32> -> <64x1>
+// CHECK: nvtile.load_fragment {{.*}} below %{{.*}} divide 1 : memref<?xf32>, memref<?xi32> -> !nvtile.fragment<64x1>
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 mn warpgroup
 // Two column blocks of H.
 // They come through the ring, 32 columns at a time.

@@ -68,3 +68,35 @@ func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: me
       outs(%dw : memref<4x20x16xbf16>)
   return
 }
+
+// -----
+
+// CHECK-LABEL: func.func @many_rows
+// CHECK: moe.grouped_matmul
+func.func @many_rows(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
+    %x: memref<?x64xbf16>, %w: memref<4x64x64xbf16>, %h: memref<?x64xbf16>, %y: memref<?x64xbf16>) {
+  %a = moe.pack_assignment %order, %position, %begin, %end
+      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-remark @below {{no kernel for the matrix unit: its region reads more grouped rows than fit in shared memory}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>) columns <single 1>
+      ins(%h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped)
+      outs(%y : memref<?x64xbf16> rows grouped) {
+  ^bb0(%v: f32, %r0: f32, %r1: f32, %r2: f32, %r3: f32, %r4: f32, %r5: f32, %r6: f32, %r7: f32, %r8: f32, %r9: f32, %r10: f32, %r11: f32, %r12: f32):
+    %s0 = arith.addf %v, %r0 : f32
+    %s1 = arith.addf %s0, %r1 : f32
+    %s2 = arith.addf %s1, %r2 : f32
+    %s3 = arith.addf %s2, %r3 : f32
+    %s4 = arith.addf %s3, %r4 : f32
+    %s5 = arith.addf %s4, %r5 : f32
+    %s6 = arith.addf %s5, %r6 : f32
+    %s7 = arith.addf %s6, %r7 : f32
+    %s8 = arith.addf %s7, %r8 : f32
+    %s9 = arith.addf %s8, %r9 : f32
+    %s10 = arith.addf %s9, %r10 : f32
+    %s11 = arith.addf %s10, %r11 : f32
+    %s12 = arith.addf %s11, %r12 : f32
+    moe.yield %s12 : f32
+  }
+  return
+}

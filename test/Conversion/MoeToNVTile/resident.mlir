@@ -75,7 +75,7 @@ func.func @three_steps(%order: memref<?xi32>, %position: memref<?xi32>, %begin: 
 
 // CHECK-LABEL: gpu.func @short_grouped_matmul_0(
 // CHECK: nvtile.make_ring fills 1 releases 8 : <4 x[256]>
-// CHECK: nvtile.load_fragment {{.*}} -> <64x1>
+// CHECK: nvtile.load_fragment {{.*}} -> !nvtile.fragment<64x1>
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 0 mn of
 // CHECK-COUNT-8: nvtile.row_sum
 

@@ -184,3 +184,24 @@ func.func @resident_sum(%order: memref<?xi32>, %position: memref<?xi32>, %begin:
   }
   return
 }
+
+// -----
+
+func.func @held(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<4xi32>, %end: memref<4xi32>,
+    %x: memref<?x64xbf16>, %w: memref<4x64x64xbf16>, %h: memref<?x64xbf16>, %y: memref<?x64xbf16>) {
+  %a = moe.pack_assignment %order, %position, %begin, %end
+      : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 3>': it needs at least 4 stages}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x64xbf16>, memref<4x64x64xbf16>) columns <single 1>
+      ins(%h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped, %h : memref<?x64xbf16> rows grouped)
+      outs(%y : memref<?x64xbf16> rows grouped) attributes {moe.config = #moe.config<cooperative stages 3>} {
+  ^bb0(%v: f32, %r0: f32, %r1: f32, %r2: f32, %r3: f32):
+    %s0 = arith.addf %v, %r0 : f32
+    %s1 = arith.addf %s0, %r1 : f32
+    %s2 = arith.addf %s1, %r2 : f32
+    %s3 = arith.addf %s2, %r3 : f32
+    moe.yield %s3 : f32
+  }
+  return
+}

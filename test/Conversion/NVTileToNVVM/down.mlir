@@ -87,19 +87,19 @@ gpu.module @nvtile_down [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 
         %f0 = nvtile.columns %y0 from 0 : !acc -> !chunk
         %f0h = nvtile.round %f0 : !chunk -> !half
         nvtile.stage_store %f0h through %staging[0] warpgroup %wg to %ymap[%column, %c0, %row]
-            or %y[%row, %column] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
+            or %y[%row, %column] end %last limit %n : !half through !staging, !map, memref<?x4096xbf16>
         %f1 = nvtile.columns %y0 from 64 : !acc -> !chunk
         %f1h = nvtile.round %f1 : !chunk -> !half
         nvtile.stage_store %f1h through %staging[1] warpgroup %wg to %ymap[%column1, %c0, %row]
-            or %y[%row, %column1] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
+            or %y[%row, %column1] end %last limit %n : !half through !staging, !map, memref<?x4096xbf16>
         %f2 = nvtile.columns %y0 from 128 : !acc -> !chunk
         %f2h = nvtile.round %f2 : !chunk -> !half
         nvtile.stage_store %f2h through %staging[0] warpgroup %wg to %ymap[%column2, %c0, %row]
-            or %y[%row, %column2] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
+            or %y[%row, %column2] end %last limit %n : !half through !staging, !map, memref<?x4096xbf16>
         %f3 = nvtile.columns %y0 from 192 : !acc -> !chunk
         %f3h = nvtile.round %f3 : !chunk -> !half
         nvtile.stage_store %f3h through %staging[1] warpgroup %wg to %ymap[%column3, %c0, %row]
-            or %y[%row, %column3] end %last limit %n : !half, !staging, !map, memref<?x4096xbf16>
+            or %y[%row, %column3] end %last limit %n : !half through !staging, !map, memref<?x4096xbf16>
         scf.yield %sum#0 : i32
       }
       nvtile.stage_flush

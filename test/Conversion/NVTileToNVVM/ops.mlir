@@ -98,9 +98,10 @@ gpu.module @m {
   // CHECK: nvvm.cp.async.wait.group 0
   gpu.func @gathered(%x: memref<?x128xbf16>, %order: memref<?xi32>, %p: i32) kernel {
     %ring = nvtile.make_ring fills 129 releases 8 : !ring
-    %ids = nvtile.row_ids %order[%p to %p] divide 2 : memref<?xi32> -> vector<8xi32>
+    %slots = nvtile.work_slots %order : memref<?xi32>
+    %ids = nvtile.row_ids %order[%p to %p] below %slots divide 2 : memref<?xi32> -> vector<8xi32>
     nvtile.gather %x[%ids, %p] to %ring[%p] tile 0 : memref<?x128xbf16>, vector<8xi32>, !ring
-    nvtile.commit %ring[%p] lag 1 : !ring
+    nvtile.commit %ring[%p] lag 1 since %p : !ring
     nvtile.drain %ring[%p] lag 1 : !ring
     gpu.return
   }
@@ -142,6 +143,35 @@ gpu.module @m {
     nvtile.store_fragment %sum to %s[%p, %c0] end %p limit %c1 : !row, memref<?x1xf32>
     %j = nvtile.join %r#0, %r#0 : !part -> !nvtile.fragment<64x64>
     nvtile.store_fragment %j to %o[%p, %c0] end %p limit %c64 : !nvtile.fragment<64x64>, memref<?x64xf32>
+    gpu.return
+  }
+
+  // Two fragments whose columns alternate are words of pairs; rows that ids name
+  // are written by threads, and no id passes the slots.
+  // CHECK-LABEL: llvm.func @tiles
+  // CHECK: llvm.load {{.*}} : !llvm.ptr<3> -> vector<2xi32>
+  // CHECK: nvvm.bar.warp.sync
+  // CHECK: llvm.store {{.*}} : vector<2xi32>, !llvm.ptr<3>
+  // CHECK: nvvm.stmatrix
+  // CHECK: nvvm.fence.proxy
+  // CHECK: nvvm.barrier
+  // CHECK: nvvm.cp.async.bulk.tensor.global.shared.cta
+  // CHECK: arith.minui
+  // CHECK: llvm.store {{.*}} : vector<4xi32>, !llvm.ptr<1>
+  // CHECK: nvvm.cp.async.bulk.wait_group 1 {read}
+  gpu.func @tiles(%map: !nvtile.tensor_map<bf16>, %order: memref<?xi32>, %o: memref<?x64xbf16>, %p: i32) kernel {
+    %c0 = arith.constant 0 : i32
+    %c64 = arith.constant 64 : i32
+    %ring = nvtile.make_ring fills 1 releases 8 : !ring
+    %h:2 = nvtile.read %ring[%p] tile 1 row 0 column 0 warpgroup %c0 : !ring -> !half, !half
+    nvtile.write %h#0, %h#1 to %ring[%p] tile 1 row 0 column 0 warpgroup %c0 : !half, !half to !ring
+    nvtile.write %h#1 to %ring[%p] tile 0 row 0 column 32 warpgroup %c0 : !half to !ring
+    nvtile.publish warpgroup %c0
+    nvtile.store %ring[%p] tile 1 from 0 warpgroup %c0 to %map[%c0, %p] or %o[%p, %c0] end %p limit %c64
+        : !ring, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
+    nvtile.store %ring[%p] tile 0 from 0 warpgroup %c0 to %map[%c0, %p] or %o[%p, %c0] end %p limit %c64
+        by %order below %p divide 1 : !ring, !nvtile.tensor_map<bf16>, memref<?x64xbf16>, memref<?xi32>
+    nvtile.store_wait pending 1
     gpu.return
   }
 }

@@ -36,6 +36,7 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
     %ring = nvtile.make_ring fills 129 releases 8 : !ring
     %staging = nvtile.make_staging : !nvtile.staging<2>
     %rowBlocks = nvtile.work_count %table : memref<?xi32>
+    %slots = nvtile.work_slots %table : memref<?xi32>
     %work = arith.muli %rowBlocks, %tiles : i32
 
     nvtile.specialize produce 56 {
@@ -43,7 +44,7 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
       %i0 = arith.divui %bid, %tiles : i32
       %j0 = arith.minsi %i0, %last : i32
       %f0, %e0, %x0 = nvtile.work_item %table[%j0] of 128 : memref<?xi32>
-      %ids0 = nvtile.row_ids %order[%f0 to %e0] divide 8 : memref<?xi32> -> vector<8xi32>
+      %ids0 = nvtile.row_ids %order[%f0 to %e0] below %slots divide 8 : memref<?xi32> -> vector<8xi32>
       %end:5 = scf.for %t = %bid to %work step %blocks
           iter_args(%p0 = %c0, %first = %f0, %last0 = %e0, %expert = %x0, %ids = %ids0)
           -> (i32, i32, i32, i32, vector<8xi32>) : i32 {
@@ -52,7 +53,7 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
         %i1 = arith.divui %t1, %tiles : i32
         %j1 = arith.minsi %i1, %last : i32
         %f1, %e1, %x1 = nvtile.work_item %table[%j1] of 128 : memref<?xi32>
-        %ids1 = nvtile.row_ids %order[%f1 to %e1] divide 8 : memref<?xi32> -> vector<8xi32>
+        %ids1 = nvtile.row_ids %order[%f1 to %e1] below %slots divide 8 : memref<?xi32> -> vector<8xi32>
         %tile = arith.remui %t, %tiles : i32
         %column = arith.muli %tile, %c128 : i32
         %gate = arith.muli %expert, %c2 : i32
@@ -108,10 +109,10 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
         %u1 = nvtile.columns %h0 from 192 : !acc -> !chunk
         %g0h = nvtile.round %g0 : !chunk -> !half
         nvtile.stage_store %g0h through %staging[0] warpgroup %wg to %hmap[%column, %c0, %row]
-            or %h[%row, %column] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+            or %h[%row, %column] end %last limit %n : !half through !nvtile.staging<2>, !map, memref<?x512xbf16>
         %u0h = nvtile.round %u0 : !chunk -> !half
         nvtile.stage_store %u0h through %staging[1] warpgroup %wg to %hmap[%column, %c1, %row]
-            or %h[%row, %up0] end %last limit %n2 : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+            or %h[%row, %up0] end %last limit %n2 : !half through !nvtile.staging<2>, !map, memref<?x512xbf16>
         %a0 = nvtile.map(%g0, %u0 : !chunk, !chunk) -> !chunk {
         ^bb0(%g: f32, %u: f32):
           %one = arith.constant 1.0 : f32
@@ -124,13 +125,13 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
         }
         %a0h = nvtile.round %a0 : !chunk -> !half
         nvtile.stage_store %a0h through %staging[0] warpgroup %wg to %amap[%column, %c0, %row]
-            or %a[%row, %column] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x256xbf16>
+            or %a[%row, %column] end %last limit %n : !half through !nvtile.staging<2>, !map, memref<?x256xbf16>
         %g1h = nvtile.round %g1 : !chunk -> !half
         nvtile.stage_store %g1h through %staging[1] warpgroup %wg to %hmap[%column1, %c0, %row]
-            or %h[%row, %column1] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+            or %h[%row, %column1] end %last limit %n : !half through !nvtile.staging<2>, !map, memref<?x512xbf16>
         %u1h = nvtile.round %u1 : !chunk -> !half
         nvtile.stage_store %u1h through %staging[0] warpgroup %wg to %hmap[%column1, %c1, %row]
-            or %h[%row, %up1] end %last limit %n2 : !half, !nvtile.staging<2>, !map, memref<?x512xbf16>
+            or %h[%row, %up1] end %last limit %n2 : !half through !nvtile.staging<2>, !map, memref<?x512xbf16>
         %a1 = nvtile.map(%g1, %u1 : !chunk, !chunk) -> !chunk {
         ^bb0(%g: f32, %u: f32):
           %one = arith.constant 1.0 : f32
@@ -143,7 +144,7 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
         }
         %a1h = nvtile.round %a1 : !chunk -> !half
         nvtile.stage_store %a1h through %staging[1] warpgroup %wg to %amap[%column1, %c0, %row]
-            or %a[%row, %column1] end %last limit %n : !half, !nvtile.staging<2>, !map, memref<?x256xbf16>
+            or %a[%row, %column1] end %last limit %n : !half through !nvtile.staging<2>, !map, memref<?x256xbf16>
         scf.yield %sum#0 : i32
       }
       nvtile.stage_flush

@@ -140,19 +140,19 @@ gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx80", O =
           %f0 = nvtile.columns %y from 0 : !acc -> !chunk
           %f0h = nvtile.round %f0 : !chunk -> !half
           nvtile.stage_store %f0h through %staging[0] warpgroup %wg to %wmap[%col, %row, %expert]
-              or %dw[%c0, %col] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
+              or %dw[%c0, %col] end %c64 limit %n : !half through !staging, !map, memref<128x2048x4096xbf16>
           %f1 = nvtile.columns %y from 64 : !acc -> !chunk
           %f1h = nvtile.round %f1 : !chunk -> !half
           nvtile.stage_store %f1h through %staging[1] warpgroup %wg to %wmap[%col1, %row, %expert]
-              or %dw[%c0, %col1] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
+              or %dw[%c0, %col1] end %c64 limit %n : !half through !staging, !map, memref<128x2048x4096xbf16>
           %f2 = nvtile.columns %y from 128 : !acc -> !chunk
           %f2h = nvtile.round %f2 : !chunk -> !half
           nvtile.stage_store %f2h through %staging[0] warpgroup %wg to %wmap[%col2, %row, %expert]
-              or %dw[%c0, %col2] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
+              or %dw[%c0, %col2] end %c64 limit %n : !half through !staging, !map, memref<128x2048x4096xbf16>
           %f3 = nvtile.columns %y from 192 : !acc -> !chunk
           %f3h = nvtile.round %f3 : !chunk -> !half
           nvtile.stage_store %f3h through %staging[1] warpgroup %wg to %wmap[%col3, %row, %expert]
-              or %dw[%c0, %col3] end %c64 limit %n : !half, !staging, !map, memref<128x2048x4096xbf16>
+              or %dw[%c0, %col3] end %c64 limit %n : !half through !staging, !map, memref<128x2048x4096xbf16>
           scf.yield %sum#0 : i32
         } else {
           scf.yield %p0 : i32

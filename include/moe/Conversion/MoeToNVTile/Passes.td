@@ -80,9 +80,11 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
     * operands of bf16 or f16, one type in a kernel; widths that are multiples of
       8, column blocks of 1, 2 or 4
     * `grouped_matmul`: rows in any order on the left, weights in either layout
-      (interleaved columns only (E, out, in)); region operands `rows` (not
-      interleaved), `scalar`, `expert`; results `rows` in grouped order (not
-      interleaved) and `partials`; a region of arith, exp, exp2, log, tanh, erf,
+      (interleaved columns only (E, out, in)); region operands of any kind, in
+      any order; results `rows` in grouped or slot order (sentinel slots get
+      zeros from a kernel of their own), `partials`, and `sum` (partials, folded
+      by a kernel of its own); two interleaved columns, but not of f32 results;
+      a region of arith, exp, exp2, log, tanh, erf,
       sqrt, rsqrt, abs and copysign
     * `grouped_outer`: rows in any order on both sides, results of bf16, f16 or
       f32, accumulating or not

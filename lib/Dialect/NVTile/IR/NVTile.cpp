@@ -285,22 +285,67 @@ LogicalResult JoinOp::verify() {
   return success();
 }
 
+/// Fragments of a row of 64 columns of 16 bits: 32 columns from `column`, or
+/// the even ones and the odd ones.
+static LogicalResult verifyColumns(Operation *op, TypeRange types,
+                                   int64_t column) {
+  if (types.empty() || types.size() > 2)
+    return op->emitOpError()
+           << "takes one fragment, or two that alternate, got " << types.size();
+  for (Type each : types) {
+    auto type = cast<FragmentType>(each);
+    if (type != types.front() || type.getRows() != 64 ||
+        type.getColumns() != kDepth / 2 || type.getElementType().isF32())
+      return op->emitOpError() << "takes 64x32 of bf16 or f16, got " << type;
+  }
+  if (column != 0 && (column != 32 || types.size() != 1))
+    return op->emitOpError()
+           << "column is 0 or, for one fragment, 32, got " << column;
+  return success();
+}
+
 LogicalResult ReadOp::verify() {
-  FragmentType type = getType();
-  if (type.getRows() != 64 || type.getColumns() != kDepth / 2 ||
-      type.getElementType().isF32() || getColumn() % 32 || getColumn() > 32)
-    return emitOpError()
-           << "reads 64x32 of bf16 or f16 from column 0 or 32, got " << type
-           << " from " << getColumn();
+  if (failed(verifyColumns(*this, getFragments().getTypes(), getColumn())))
+    return failure();
   return verifyTile(*this, getRing().getType(), getTile(), getRow());
+}
+
+LogicalResult WriteOp::verify() {
+  if (failed(verifyColumns(*this, getFragments().getTypes(), getColumn())))
+    return failure();
+  return verifyTile(*this, getRing().getType(), getTile(), getRow());
+}
+
+LogicalResult LoadFragmentOp::verify() {
+  size_t count = getFragments().size();
+  auto type =
+      count ? cast<FragmentType>(getFragments()[0].getType()) : FragmentType();
+  if (count == 1)
+    return success();
+  if (count != 2 || getFragments()[1].getType() != type ||
+      type.getColumns() == 1)
+    return emitOpError()
+           << "gives one fragment, or two of a type whose columns "
+              "alternate, got "
+           << getFragments().getTypes();
+  return success();
+}
+
+LogicalResult StoreOp::verify() {
+  return verifyTile(*this, getRing().getType(), getTile(), getFrom());
 }
 
 LogicalResult StageStoreOp::verify() {
   Type element = cast<MemRefType>(getTarget().getType()).getElementType();
-  FragmentType expected = FragmentType::get(getContext(), 64, kDepth, element);
-  if (getFragment().getType() != expected)
-    return emitOpError() << "writes " << expected << ", got "
-                         << getFragment().getType();
+  int64_t count = getFragments().size();
+  if (count != 1 && count != 2)
+    return emitOpError() << "takes one fragment, or two that alternate, got "
+                         << count;
+  auto expected = FragmentType::get(getContext(), 64, kDepth / count, element);
+  for (Value fragment : getFragments())
+    if (fragment.getType() != expected)
+      return emitOpError() << "writes " << count << " of " << expected
+                           << ", got " << fragment.getType();
   if (static_cast<int64_t>(getBuffer()) >= getStaging().getType().getBuffers())
     return emitOpError() << "buffer " << getBuffer() << " is not in "
                          << getStaging().getType();

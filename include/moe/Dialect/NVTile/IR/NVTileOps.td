@@ -124,10 +124,18 @@ def NVTile_WorkCountOp : NVTile_Op<"work_count", [MemoryEffects<[MemRead]>]> {
   let assemblyFormat = "$table attr-dict `:` type($table)";
 }
 
+def NVTile_WorkSlotsOp : NVTile_Op<"work_slots", [MemoryEffects<[MemRead]>]> {
+  let summary = "the number of slots, in a work table";
+  let arguments = (ins NVTile_Table:$table);
+  let results = (outs I32:$slots);
+  let assemblyFormat = "$table attr-dict `:` type($table)";
+}
+
 def NVTile_WorkItemOp : NVTile_Op<"work_item", [MemoryEffects<[MemRead]>]> {
   let summary = "an entry of a work table: first row, end, expert";
   let description = [{
-    A work table (i32): [0] the number B of row blocks, [1] E, [2], [3] zero; then
+    A work table (i32): [0] the number B of row blocks, [1] E, [2] the number of
+    slots, [3] zero; then
     (begin, end, expert, 0) of each expert, the largest first, ties to the lower
     id, empty ones included; then (first row, end, expert, 0) of each block of up
     to 128 rows, experts in the same order. With `experts` entry i of the first
@@ -202,19 +210,20 @@ def NVTile_RowIdsOp : NVTile_Op<"row_ids", [MemoryEffects<[MemRead]>]> {
   let description = [{
     For the producing warpgroup's thread t the ids of rows first + t / 8 + 16 i:
     ids[row] / divide. Rows from `end` on have the id of the last row before it,
-    or 0 where `first` is not below `end`.
+    or 0 where `first` is not below `end`. With `slots`, an id that is not below it
+    is taken as the last one that is.
 
     ```
-    %ids = nvtile.row_ids %order[%first to %end] divide 8
+    %ids = nvtile.row_ids %order[%first to %end] below %slots divide 8
         : memref<?xi32> -> vector<8xi32>
     ```
   }];
   let arguments = (ins NVTile_Table:$table, I32:$first, I32:$end,
-                       I32Attr:$divide);
+                       Optional<I32>:$slots, I32Attr:$divide);
   let results = (outs VectorOfRankAndType<[1], [I32]>:$ids);
   let assemblyFormat = [{
-    $table `[` $first `to` $end `]` `divide` $divide attr-dict `:` type($table)
-    `->` type($ids)
+    $table `[` $first `to` $end `]` (`below` $slots^)? `divide` $divide attr-dict
+    `:` type($table) `->` type($ids)
   }];
 }
 
@@ -246,11 +255,14 @@ def NVTile_CommitOp : NVTile_Op<"commit"> {
   let summary = "the gathers of `lag` positions ago have landed";
   let description = [{
     Ends this position's group of copies, waits for the group `lag` before it and
-    arrives on that position's `full`. Every producing thread.
+    arrives on that position's `full`, unless it lies before `since`. Every
+    producing thread.
   }];
-  let arguments = (ins NVTile_RingType:$ring, I32:$position, I32Attr:$lag);
+  let arguments = (ins NVTile_RingType:$ring, I32:$position,
+                       Optional<I32>:$since, I32Attr:$lag);
   let assemblyFormat = [{
-    $ring `[` $position `]` `lag` $lag attr-dict `:` type($ring)
+    $ring `[` $position `]` `lag` $lag (`since` $since^)? attr-dict `:`
+    type($ring)
   }];
 }
 
@@ -316,12 +328,17 @@ def NVTile_MmaWaitOp : NVTile_Op<"mma_wait",
   }];
 }
 
+//===----------------------------------------------------------------------===//
+// Tiles of an epilogue
+//===----------------------------------------------------------------------===//
+
 def NVTile_ReadOp : NVTile_Op<"read"> {
-  let summary = "64 rows of a tile as a rounded fragment";
+  let summary = "64 rows of a tile as rounded fragments";
   let description = [{
     For operands of an epilogue, which come through the ring like those of a
     product: rows `row` + 64 * warpgroup on of tile `tile`, which is rows of 64
-    columns, 32 of them from `column` (0 or 32).
+    columns. One fragment is 32 of them from `column` (0 or 32); two fragments
+    are the even and the odd ones.
 
     ```
     %h = nvtile.read %ring[%p] tile 1 row 128 column 32 warpgroup %w
@@ -331,13 +348,82 @@ def NVTile_ReadOp : NVTile_Op<"read"> {
   let arguments = (ins NVTile_RingType:$ring, I32:$position, I32Attr:$tile,
                        I32Attr:$row, I32Attr:$column,
                        I32:$warpgroup);
-  let results = (outs NVTile_FragmentType:$fragment);
+  let results = (outs Variadic<NVTile_FragmentType>:$fragments);
   let assemblyFormat = [{
     $ring `[` $position `]` `tile` $tile `row` $row `column` $column `warpgroup`
-    $warpgroup
-    attr-dict `:` type($ring) `->` type($fragment)
+    $warpgroup attr-dict `:` type($ring) `->` type($fragments)
   }];
   let hasVerifier = 1;
+}
+
+def NVTile_WriteOp : NVTile_Op<"write"> {
+  let summary = "rounded fragments to 64 rows of a tile";
+  let description = [{
+    The counterpart of `nvtile.read`: results of an epilogue on their way to
+    memory, in a stage that these consumers own. A warp may write what it has
+    read itself. `nvtile.publish` and `nvtile.store` follow.
+
+    ```
+    nvtile.write %g to %ring[%p] tile 1 row 128 column 32 warpgroup %w
+        : !nvtile.fragment<64x32, bf16> to !nvtile.ring<4 x [128, 256]>
+    ```
+  }];
+  let arguments = (ins Variadic<NVTile_FragmentType>:$fragments,
+                       NVTile_RingType:$ring, I32:$position, I32Attr:$tile,
+                       I32Attr:$row, I32Attr:$column, I32:$warpgroup);
+  let assemblyFormat = [{
+    $fragments `to` $ring `[` $position `]` `tile` $tile `row` $row `column`
+    $column `warpgroup` $warpgroup attr-dict `:` type($fragments) `to`
+    type($ring)
+  }];
+  let hasVerifier = 1;
+}
+
+def NVTile_PublishOp : NVTile_Op<"publish"> {
+  let summary = "what the warpgroup has written to tiles can be stored";
+  let arguments = (ins I32:$warpgroup);
+  let assemblyFormat = "`warpgroup` $warpgroup attr-dict";
+}
+
+def NVTile_StoreOp : NVTile_Op<"store", [AttrSizedOperandSegments]> {
+  let summary = "64 rows of a tile go to memory";
+  let description = [{
+    Rows `row` + 64 * warpgroup on of tile `tile`, 64 columns. Where all of them
+    are below `end` the copy engine writes the box at `coordinates`; otherwise,
+    and where `ids` says where rows go, threads write 16 bytes each to rows
+    below `end` and columns below `limit` of the target. `nvtile.store_wait`
+    says when the tile may be written again.
+
+    ```
+    nvtile.store %ring[%p] tile 1 from 128 warpgroup %w
+        to %map[%column, %c0, %row] or %h[%row, %column] end %end limit %n
+        : !nvtile.ring<4 x [128, 256]>, !nvtile.tensor_map<bf16>, memref<?x512xbf16>
+    ```
+  }];
+  let arguments = (ins NVTile_RingType:$ring, I32:$position, I32Attr:$tile,
+                       I32Attr:$from, I32:$warpgroup,
+                       NVTile_TensorMapType:$map, Variadic<I32>:$coordinates,
+                       MemRefRankOf<[BF16, F16], [2, 3]>:$target, I32:$row,
+                       I32:$column, I32:$end, I32:$limit,
+                       Optional<NVTile_Table>:$ids, Optional<I32>:$slots,
+                       DefaultValuedAttr<I32Attr, "1">:$divide);
+  let assemblyFormat = [{
+    $ring `[` $position `]` `tile` $tile `from` $from `warpgroup` $warpgroup
+    `to` $map `[` $coordinates `]` `or` $target `[` $row `,` $column `]` `end`
+    $end `limit` $limit (`by` $ids^ `below` $slots `divide` $divide)? attr-dict
+    `:` type($ring) `,` type($map) `,` type($target) (`,` type($ids)^)?
+  }];
+  let hasVerifier = 1;
+}
+
+def NVTile_StoreWaitOp : NVTile_Op<"store_wait"> {
+  let summary = "all but the last `pending` stores of this thread have read their tile";
+  let description = [{
+    Before the warpgroup's warps release a stage that was stored from. Only the
+    thread that the stores are issued by waits.
+  }];
+  let arguments = (ins I32Attr:$pending);
+  let assemblyFormat = "`pending` $pending attr-dict";
 }
 
 //===----------------------------------------------------------------------===//
@@ -465,36 +551,42 @@ def NVTile_RowSumOp : NVTile_Op<"row_sum", [Pure]> {
 }
 
 def NVTile_LoadFragmentOp : NVTile_Op<"load_fragment",
-    [MemoryEffects<[MemRead]>]> {
-  let summary = "read 64 rows of memory as a fragment";
+    [AttrSizedOperandSegments, MemoryEffects<[MemRead]>]> {
+  let summary = "read 64 rows of memory as fragments";
   let description = [{
     Row i is the memory's row `row` + i, or the row that `ids` names:
-    ids[row + i] / divide. A `64xN` fragment reads N columns from `column`, a
+    ids[row + i] / divide, where an id that is not below `slots` is taken as the
+    last one that is. A `64xN` fragment reads N columns from `column`, a
     `64x1` fragment column `column` of each row (rows of a vector have one
     column), a `1xN` fragment N columns of row `row` alone. What lies in rows from
     `end` on or columns from `limit` on is unspecified, and not read. Column and
     limit are multiples of 8; where the limit is a constant multiple of N, the
-    column has to be one too.
+    column has to be one too. Two fragments of N columns are the even and the odd
+    ones of 2 N; column and limit are then multiples of 16.
 
     ```
     %h = nvtile.load_fragment %m[%row, %column] end %end limit %n
         : memref<?x512xbf16> -> !nvtile.fragment<64x64>
     %s = nvtile.load_fragment %gates[%row, %c0] end %end limit %c1
-        by %order divide 1 : memref<?xf32>, memref<?xi32> -> !nvtile.fragment<64x1>
+        by %order below %slots divide 1
+        : memref<?xf32>, memref<?xi32> -> !nvtile.fragment<64x1>
     ```
   }];
   let arguments = (ins NVTile_Memory:$source, I32:$row, I32:$column, I32:$end,
                        I32:$limit, Optional<NVTile_Table>:$ids,
+                       Optional<I32>:$slots,
                        DefaultValuedAttr<I32Attr, "1">:$divide);
-  let results = (outs NVTile_FragmentType:$fragment);
+  let results = (outs Variadic<NVTile_FragmentType>:$fragments);
   let assemblyFormat = [{
     $source `[` $row `,` $column `]` `end` $end `limit` $limit
-    (`by` $ids^ `divide` $divide)? attr-dict `:` type($source)
-    (`,` type($ids)^)? `->` type($fragment)
+    (`by` $ids^ `below` $slots `divide` $divide)? attr-dict `:` type($source)
+    (`,` type($ids)^)? `->` type($fragments)
   }];
+  let hasVerifier = 1;
 }
 
-def NVTile_StoreFragmentOp : NVTile_Op<"store_fragment"> {
+def NVTile_StoreFragmentOp : NVTile_Op<"store_fragment",
+    [AttrSizedOperandSegments]> {
   let summary = "write a fragment from registers";
   let description = [{
     The counterpart of `nvtile.load_fragment`; rows from `end` on and columns
@@ -503,41 +595,40 @@ def NVTile_StoreFragmentOp : NVTile_Op<"store_fragment"> {
   }];
   let arguments = (ins NVTile_FragmentType:$fragment, NVTile_Memory:$target,
                        I32:$row, I32:$column, I32:$end, I32:$limit,
-                       Optional<NVTile_Table>:$ids,
+                       Optional<NVTile_Table>:$ids, Optional<I32>:$slots,
                        DefaultValuedAttr<I32Attr, "1">:$divide);
   let assemblyFormat = [{
     $fragment `to` $target `[` $row `,` $column `]` `end` $end `limit` $limit
-    (`by` $ids^ `divide` $divide)? attr-dict `:` type($fragment) `,`
+    (`by` $ids^ `below` $slots `divide` $divide)? attr-dict `:` type($fragment) `,`
     type($target) (`,` type($ids)^)?
   }];
 }
 
 def NVTile_StageStoreOp : NVTile_Op<"stage_store", [AttrSizedOperandSegments]> {
-  let summary = "write a rounded 64x64 fragment through a staging buffer";
+  let summary = "write rounded fragments of 64 columns through a staging buffer";
   let description = [{
-    Where all 64 rows are below `end` the
-    copy engine writes the box at `coordinates`; otherwise, and where `ids` says
-    where rows go, threads write 16 bytes each to rows below `end` and columns
-    below `limit` of the target.
+    One fragment of 64 columns, or two of 32: the even columns and the odd ones.
+    The stores are those of `nvtile.store`.
 
     ```
     nvtile.stage_store %f through %staging[0] warpgroup %w
         to %map[%column, %c0, %row] or %h[%row, %column] end %end limit %n
-        : !nvtile.fragment<64x64, bf16>, !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x512xbf16>
+        : !nvtile.fragment<64x64, bf16> through !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x512xbf16>
     ```
   }];
-  let arguments = (ins NVTile_FragmentType:$fragment, NVTile_StagingType:$staging,
+  let arguments = (ins Variadic<NVTile_FragmentType>:$fragments,
+                       NVTile_StagingType:$staging,
                        I32Attr:$buffer, I32:$warpgroup,
                        NVTile_TensorMapType:$map, Variadic<I32>:$coordinates,
                        MemRefRankOf<[BF16, F16], [2, 3]>:$target, I32:$row,
                        I32:$column, I32:$end, I32:$limit,
-                       Optional<NVTile_Table>:$ids,
+                       Optional<NVTile_Table>:$ids, Optional<I32>:$slots,
                        DefaultValuedAttr<I32Attr, "1">:$divide);
   let assemblyFormat = [{
-    $fragment `through` $staging `[` $buffer `]` `warpgroup` $warpgroup
+    $fragments `through` $staging `[` $buffer `]` `warpgroup` $warpgroup
     `to` $map `[` $coordinates `]` `or` $target `[` $row `,` $column `]` `end`
-    $end `limit` $limit (`by` $ids^ `divide` $divide)? attr-dict `:`
-    type($fragment) `,` type($staging) `,` type($map) `,` type($target)
+    $end `limit` $limit (`by` $ids^ `below` $slots `divide` $divide)? attr-dict `:`
+    type($fragments) `through` type($staging) `,` type($map) `,` type($target)
     (`,` type($ids)^)?
   }];
   let hasVerifier = 1;
