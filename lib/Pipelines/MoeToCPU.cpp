@@ -45,7 +45,9 @@ struct Features {
         has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
     fma = has("fma");
     vectorBits = avx512 && fma ? 512 : has("avx2") && fma ? 256 : 128;
-    bf16 = vectorBits == 512 && has("avx512bf16");
+    // Where there is AMX (Intel), vdpbf16ps has half the rate of a fused
+    // multiply-add, and widening is faster: docs/Performance.md.
+    bf16 = vectorBits == 512 && has("avx512bf16") && !has("amx-bf16");
   }
   int64_t vectorBits;
   bool fma, bf16;

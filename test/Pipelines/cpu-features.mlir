@@ -1,0 +1,14 @@
+// Pairs of bf16 are multiplied at once where that is faster than widening them:
+// not on a CPU that has AMX.
+// RUN: moe-opt %s -moe-to-cpu="features=+avx2,+fma,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512bf16" | FileCheck %s --check-prefix=PAIRS
+// RUN: moe-opt %s -moe-to-cpu="features=+avx2,+fma,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512bf16,+amx-bf16" | FileCheck %s --check-prefix=WIDE --implicit-check-not=dpbf16ps
+
+// PAIRS: dpbf16ps.512
+// WIDE: llvm.func @linear
+func.func @linear(%x: tensor<?x64xbf16> {moe.dims = ["T", 64]}, %w: tensor<4x128x64xbf16>,
+                  %ids: tensor<?x2xi32> {moe.dims = ["T", 2]}) -> tensor<?x128xbf16> {
+  %a = moe.assign ids(%ids : tensor<?x2xi32>) : !moe.assignment<?x2, 4>
+  %y = moe.parallel_linear %x, %w by %a from token to grouped out_in
+      : tensor<?x64xbf16>, tensor<4x128x64xbf16>, !moe.assignment<?x2, 4> -> tensor<?x128xbf16>
+  return %y : tensor<?x128xbf16>
+}
