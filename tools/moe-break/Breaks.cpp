@@ -87,8 +87,6 @@ static bool dropStoreWait(Operation *kernel) {
   return eraseAll<StoreWaitOp>(kernel);
 }
 
-static bool dropDrain(Operation *kernel) { return eraseAll<DrainOp>(kernel); }
-
 /// The other phase of the same stage.
 static bool awaitOtherPhase(Operation *kernel) {
   SmallVector<AwaitOp> found = allOf<AwaitOp>(kernel);
@@ -391,9 +389,17 @@ static bool dropFences(Operation *kernel) {
   return eraseAll<NVVM::FenceProxyOp>(kernel);
 }
 
-/// Gathered rows are not waited for.
+/// A stage is signalled before a thread's gathers have landed.
 static bool dropCopyWaits(Operation *kernel) {
-  return eraseAll<NVVM::CpAsyncWaitGroupOp>(kernel);
+  SmallVector<NVVM::CpAsyncMBarrierArriveOp> found =
+      allOf<NVVM::CpAsyncMBarrierArriveOp>(kernel);
+  for (NVVM::CpAsyncMBarrierArriveOp op : found) {
+    OpBuilder b(op);
+    NVVM::MBarrierArriveOp::create(b, op.getLoc(), Type(), op.getAddr(),
+                                   Value());
+    op->erase();
+  }
+  return !found.empty();
 }
 
 /// A staging buffer is written while its last store is read.
@@ -428,8 +434,6 @@ ArrayRef<Break> moe::allBreaks() {
       {"acquire-dropped", "a stage is filled before it is released", "kernels",
        dropAcquire},
       {"release-dropped", "a stage is never released", "kernels", dropRelease},
-      {"drain-dropped", "the last gathered stage is never full", "kernels",
-       dropDrain},
       {"publish-dropped", "results leave a stage before all are there",
        "kernels", dropPublish},
       {"store-wait-dropped", "a stage is filled while results leave it",

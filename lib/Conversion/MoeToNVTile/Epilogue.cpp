@@ -78,11 +78,11 @@ EpilogueLayout::EpilogueLayout(GroupedMatmulOp op) {
     stages = llvm::divideCeil(loaded, kBlocksPerStage);
 }
 
-int64_t EpilogueLayout::leastStages(bool gathers) const {
-  // A stage is read while the next one is filled, and gathered rows are seen a
-  // stage late; operands are awaited all at once, with those held before them.
-  int64_t held = fromRing ? stages : 0, lag = gathers ? kGatherLag : 0;
-  return std::max({2 + lag, held + 1 + lag, held + stages});
+int64_t EpilogueLayout::leastStages() const {
+  // A stage is read while the next one is filled; operands are awaited all at
+  // once, with those held before them.
+  int64_t held = fromRing ? stages : 0;
+  return std::max({int64_t(2), held + 1, held + stages});
 }
 
 Epilogue::Place Epilogue::placeOf(int64_t place) {
@@ -147,7 +147,6 @@ void Epilogue::use(Value ringMemory, Value stagingMemory) {
 
 Value Epilogue::produce(Value position, Value first, Value firstColumn,
                         bool gathers) {
-  Value begin = position;
   for (int64_t chunk = 0; chunk < columns / kChunk; ++chunk) {
     Value column = b.add(firstColumn, chunk * kChunk);
     for (int64_t stage = 0; stage < stages; ++stage) {
@@ -166,12 +165,8 @@ Value Epilogue::produce(Value position, Value first, Value firstColumn,
         }
       };
       if (gathers) {
-        // No copies of other threads are under way in these stages: they are
-        // signalled at once, and the products' last one before them.
         b.elect(copies);
-        if (position == begin)
-          DrainOp::create(b, ring, position, kGatherLag);
-        CommitOp::create(b, ring, position, Value(), 0);
+        CommitOp::create(b, ring, position);
       } else {
         copies();
       }
@@ -388,7 +383,7 @@ Value Epilogue::run(Value accumulator, Value position, const TileRows &rows,
   for (int64_t chunk = 0; chunk < columns; chunk += kChunk) {
     Value column = b.add(rows.column, chunk);
     for (int64_t i = 0; i < stages; ++i)
-      AwaitOp::create(b, ring, b.add(position, i));
+      AwaitOp::create(b, ring, b.add(position, i), /*gathered=*/false);
     SmallVector<Values> halves[2];
     for (int64_t half = 0; half < 2; ++half) {
       Value from = b.add(column, half * kStep);

@@ -46,7 +46,7 @@ struct EpilogueLayout {
   int64_t stores = 0;
   /// Stages that the ring needs at least, so that no role waits for the other
   /// for ever.
-  int64_t leastStages(bool gathers) const;
+  int64_t leastStages() const;
 };
 
 /// The epilogue of a kernel whose accumulator holds `columns` region columns of
@@ -61,10 +61,6 @@ public:
   /// Stages that a tile leaves to be stored from when the next tile's products
   /// begin.
   int64_t stagesHeld() const { return fromRing ? stages : 0; }
-  /// Whether operands come through the ring. A gathering producer has then
-  /// signalled every stage of a tile.
-  bool hasStages() const { return stages; }
-
   /// The shared memory to use; before any code. No staging where results leave
   /// by the ring.
   void use(Value ring, Value staging);

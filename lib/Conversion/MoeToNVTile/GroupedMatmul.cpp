@@ -62,7 +62,7 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
       return reason("a result has ", port.getCount(),
                     " interleaved columns of ", type, ", not 2 of bf16 or f16");
   }
-  if (EpilogueLayout(op).leastStages(/*gathers=*/true) > kMostStages)
+  if (EpilogueLayout(op).leastStages() > kMostStages)
     return "its region reads more grouped rows than fit in shared memory";
   for (Operation &inner : op.getBody().front().without_terminator())
     if (!isScalarMath(&inner))
@@ -75,7 +75,7 @@ KernelFacts mlir::moe::factsOf(GroupedMatmulOp op) {
   for (size_t i = 0; i < op.getLhs().size(); ++i)
     gathers |= op.lhsOrder(i) != RowOrder::Grouped;
   EpilogueLayout layout(op);
-  return {gathers, layout.stores, layout.leastStages(gathers)};
+  return {gathers, layout.stores, layout.leastStages()};
 }
 
 //===----------------------------------------------------------------------===//
@@ -100,9 +100,8 @@ public:
 private:
   SmallVector<Pair> passPairs();
   void produce();
-  /// One stage of a tile whose first position is `begin`.
-  void load(const Pair &pair, Value ids, Value begin, Value position,
-            Value step, Value first, Value column, Value expert);
+  void load(const Pair &pair, Value ids, Value position, Value step,
+            Value first, Value column, Value expert);
   void consume(Value warpgroup);
   Value fills(const Pair &pair) {
     return b.i32(llvm::divideCeil(pair.depth, kDepth));
@@ -163,8 +162,8 @@ void Matmul::build(VariantAttr variant) {
 // The producing warpgroup
 //===----------------------------------------------------------------------===//
 
-void Matmul::load(const Pair &pair, Value ids, Value begin, Value position,
-                  Value step, Value first, Value column, Value expert) {
+void Matmul::load(const Pair &pair, Value ids, Value position, Value step,
+                  Value first, Value column, Value expert) {
   Value k = b.mul(step, kDepth);
   AcquireOp::create(b, ring, position);
   auto copies = [&] {
@@ -181,8 +180,7 @@ void Matmul::load(const Pair &pair, Value ids, Value begin, Value position,
   b.elect(copies);
   if (pair.gathered())
     GatherOp::create(b, pair.lhs, ids, k, Value(), ring, position, 0);
-  CommitOp::create(b, ring, position, epilogue.hasStages() ? begin : Value(),
-                   kGatherLag);
+  CommitOp::create(b, ring, position);
 }
 
 void Matmul::produce() {
@@ -197,7 +195,7 @@ void Matmul::produce() {
                  position =
                      b.loop(b.i32(0), fills(pair), b.i32(1), position,
                             [&](Value step, ValueRange carried) -> Values {
-                              load(pair, Value(), Value(), carried[0], step,
+                              load(pair, Value(), carried[0], step,
                                    item.getFirst(), column, item.getExpert());
                               return {b.add(carried[0], 1)};
                             })[0];
@@ -224,30 +222,27 @@ void Matmul::produce() {
   Value start = b.blockId();
   Values inits = {b.i32(0)};
   llvm::append_range(inits, itemOf(start));
-  Value end = b.loop(
-      start, work, grid, inits, [&](Value t, ValueRange carried) -> Values {
-        Values next = itemOf(b.add(t, grid));
-        Value column = b.mul(b.rem(t, tiles), columns);
-        Value position = carried[0];
-        for (const Pair &pair : pairs) {
-          const auto *order = llvm::find(orders, pair.order);
-          Value ids = order == orders.end()
-                          ? Value()
-                          : carried[4 + (order - orders.begin())];
-          position = b.loop(b.i32(0), fills(pair), b.i32(1), position,
-                            [&](Value step, ValueRange inner) -> Values {
-                              load(pair, ids, carried[0], inner[0], step,
-                                   carried[1], column, carried[3]);
-                              return {b.add(inner[0], 1)};
-                            })[0];
-        }
-        Values yielded = {epilogue.produce(position, carried[1], column,
-                                           /*gathers=*/true)};
-        llvm::append_range(yielded, next);
-        return yielded;
-      })[0];
-  if (!epilogue.hasStages())
-    DrainOp::create(b, ring, end, kGatherLag);
+  b.loop(start, work, grid, inits, [&](Value t, ValueRange carried) -> Values {
+    Values next = itemOf(b.add(t, grid));
+    Value column = b.mul(b.rem(t, tiles), columns);
+    Value position = carried[0];
+    for (const Pair &pair : pairs) {
+      const auto *order = llvm::find(orders, pair.order);
+      Value ids = order == orders.end() ? Value()
+                                        : carried[4 + (order - orders.begin())];
+      position = b.loop(b.i32(0), fills(pair), b.i32(1), position,
+                        [&](Value step, ValueRange inner) -> Values {
+                          load(pair, ids, inner[0], step, carried[1], column,
+                               carried[3]);
+                          return {b.add(inner[0], 1)};
+                        })[0];
+    }
+    Values yielded = {epilogue.produce(position, carried[1], column,
+                                       /*gathers=*/true)};
+    llvm::append_range(yielded, next);
+    return yielded;
+  });
+  DrainOp::create(b);
 }
 
 //===----------------------------------------------------------------------===//

@@ -33,7 +33,7 @@ KernelFacts mlir::moe::factsOf(GroupedOuterOp op) {
   bool gathers =
       op.getXFrom() != RowOrder::Grouped || op.getDyFrom() != RowOrder::Grouped;
   bool staged = isHalf(memrefOf(op.getOuts()[0]).getElementType());
-  return {gathers, staged ? kTileColumns / kChunk : 0, gathers ? 3 : 2};
+  return {gathers, staged ? kTileColumns / kChunk : 0, 2};
 }
 
 /// A coordinate so far out that, with the strides of a ragged map, row 2^30 is
@@ -130,7 +130,8 @@ void Outer::build(VariantAttr variant) {
         };
         if (!gathers)
           return b.elect([&] { all(); });
-        DrainOp::create(b, ring, all(), kGatherLag);
+        all();
+        DrainOp::create(b);
       },
       [&](Value warpgroup) { consume(warpgroup); });
   kernel.finish();
@@ -237,7 +238,7 @@ Value Outer::produceTile(const Item &item, Value start) {
                 carried[1 + (llvm::find(orders, side.order) - orders.begin())],
                 side.tile ? item.n : item.m, b.sub(item.size, k), ring,
                 position, side.tile);
-        CommitOp::create(b, ring, position, Value(), kGatherLag);
+        CommitOp::create(b, ring, position);
         return next;
       });
   return end[0];

@@ -213,6 +213,7 @@ Value KernelBuilder::makeStaging(int64_t buffers) {
 
 void KernelBuilder::specialize(bool gathers, function_ref<void()> produce,
                                function_ref<void(Value)> consume) {
+  this->gathers = gathers;
   // What the two roles need, as measured: registers of three warpgroups sum to
   // at most 512.
   auto roles = gathers ? SpecializeOp::create(b, 56, 224)
@@ -259,7 +260,7 @@ KernelBuilder::products(Value ring, Value first, Value from, Value steps,
       b.i32(0), steps, b.i32(1), {from, accumulator},
       [&](Value, ValueRange carried) -> Values {
         Value position = carried[0];
-        AwaitOp::create(b, ring, position);
+        AwaitOp::create(b, ring, position, gathers);
         Value started = MmaOp::create(b, accumulator.getType(), ring, position,
                                       carried[1], 0, 1, Value(), Value(),
                                       warpgroup, element, lhsMN, rhsMN);

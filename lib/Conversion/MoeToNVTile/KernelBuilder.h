@@ -26,9 +26,6 @@ constexpr int64_t kConsumingWarps = 8;
 /// Stages of 128 rows and 256 columns that fit in shared memory.
 constexpr int64_t kMostStages = 4;
 
-/// A gathered stage is signalled so many positions late.
-constexpr int64_t kGatherLag = 1;
-
 inline MemRefType memrefOf(Value value) {
   return cast<MemRefType>(value.getType());
 }
@@ -172,6 +169,7 @@ private:
   DenseMap<Value, Value> parameters;
   Value slots;
   int64_t staged = 0;
+  bool gathers = false;
 };
 
 void buildNVTileKernel(GroupedMatmulOp op, const Tables &tables,

@@ -219,8 +219,8 @@ Value Resident::startProducts(const RowBlock &block, Value position) {
       b.i32(0), b.i32(steps), b.i32(1), Value(ZeroOp::create(b, type)),
       [&](Value step, ValueRange carried) -> Values {
         Value at = b.add(position, step), weight = b.add(block.weights, step);
-        AwaitOp::create(b, ring, at);
-        AwaitOp::create(b, weightRing, weight);
+        AwaitOp::create(b, ring, at, /*gathered=*/false);
+        AwaitOp::create(b, weightRing, weight, /*gathered=*/false);
         Value started = MmaOp::create(b, type, ring, at, carried[0], 0, 0,
                                       weightRing, weight, Value(), element,
                                       /*lhs_mn=*/false, weights.isMN());
@@ -263,7 +263,7 @@ void Resident::consume(const RowBlock &block, Value warpgroup) {
           b.loop(b.i32(0), b.i32(steps), b.i32(1), {},
                  [&](Value step, ValueRange) -> Values {
                    Value weight = b.add(block.weights, step);
-                   AwaitOp::create(b, weightRing, weight);
+                   AwaitOp::create(b, weightRing, weight, /*gathered=*/false);
                    ReleaseOp::create(b, weightRing, weight);
                    return {};
                  });

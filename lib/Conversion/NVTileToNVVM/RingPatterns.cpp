@@ -202,6 +202,8 @@ struct ConvertAwait : OpConversionPattern<AwaitOp> {
     RingType type = op.getRing().getType();
     b.wait(b.full(type, adaptor.getRing(), adaptor.getPosition()),
            b.phase(type, adaptor.getPosition()));
+    if (op.getGathered())
+      b.fence();
     rewriter.eraseOp(op);
     return success();
   }
@@ -380,27 +382,17 @@ struct ConvertGather : OpConversionPattern<GatherOp> {
   }
 };
 
-/// Arrives on `full` of the position `lag` before this one, if there is one,
-/// from `since` on.
-void arriveBefore(RingType type, Value ring, Value position, Value since,
-                  int64_t lag, Emitter &b) {
-  Value least = since ? b.add(since, lag) : b.i32(lag);
-  b.when(b.atLeast(position, least), [&] {
-    b.arrive(b.full(type, ring, lag ? b.sub(position, lag) : position));
-  });
-}
-
 struct ConvertCommit : OpConversionPattern<CommitOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
   matchAndRewrite(CommitOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
-    NVVM::CpAsyncCommitGroupOp::create(b);
-    NVVM::CpAsyncWaitGroupOp::create(b, op.getLag());
-    b.fence();
-    arriveBefore(op.getRing().getType(), adaptor.getRing(),
-                 adaptor.getPosition(), adaptor.getSince(), op.getLag(), b);
+    NVVM::CpAsyncMBarrierArriveOp::create(b,
+                                          b.full(op.getRing().getType(),
+                                                 adaptor.getRing(),
+                                                 adaptor.getPosition()),
+                                          /*noinc=*/true);
     rewriter.eraseOp(op);
     return success();
   }
@@ -409,14 +401,10 @@ struct ConvertCommit : OpConversionPattern<CommitOp> {
 struct ConvertDrain : OpConversionPattern<DrainOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
-  matchAndRewrite(DrainOp op, OpAdaptor adaptor,
+  matchAndRewrite(DrainOp op, OpAdaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
     NVVM::CpAsyncWaitGroupOp::create(b, 0);
-    b.fence();
-    for (int64_t lag = op.getLag(); lag > 0; --lag)
-      arriveBefore(op.getRing().getType(), adaptor.getRing(),
-                   adaptor.getPosition(), Value(), lag, b);
     rewriter.eraseOp(op);
     return success();
   }

@@ -129,10 +129,11 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<1
 // CHECK: nvtile.specialize produce 56
 // CHECK: nvtile.row_ids %{{.*}} divide 8 : memref<?xi32> -> vector<8xi32>
 // CHECK: nvtile.gather
-// CHECK: nvtile.commit {{.*}} lag 1
+// CHECK: nvtile.commit
 // CHECK: nvtile.drain
 // CHECK: consume 224
-// CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 warpgroup
+// CHECK: nvtile.await {{.*}} gathered
+// CHECK-NEXT: nvtile.mma {{.*}} lhs 0 rhs 1 warpgroup
 // CHECK: nvtile.map
 // CHECK: math.exp
 // CHECK: nvtile.stage_store
@@ -148,17 +149,14 @@ func.func @dw2(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<1
 // CHECK-LABEL: gpu.func @dup_grouped_matmul_0(
 // The producer brings H after a tile's products, both column blocks of 64
 // columns of 128 rows in one stage.
-// Gathered stages are signalled one stage late within a tile; operands are at
-// once, and the last gathered stage before them.
 // CHECK: nvtile.gather
-// CHECK: nvtile.commit %{{.*}}[%{{.*}}] lag 1 since %{{.*}} :
+// CHECK: nvtile.commit
 // CHECK: nvtile.expect %{{.*}} 32768 bytes
 // CHECK: nvtile.load %{{.*}} tile 1 row 0 :
 // CHECK: nvtile.load %{{.*}} tile 1 row 128 :
-// CHECK: nvtile.drain %{{.*}} lag 1
-// CHECK-NEXT: nvtile.commit %{{.*}}[%{{.*}}] lag 0 :
+// CHECK: nvtile.commit
 // CHECK-COUNT-3: nvtile.expect %{{.*}} 32768 bytes
-// CHECK-NOT: nvtile.drain
+// CHECK: nvtile.drain
 // One gate a row, asked for before the products.
 // CHECK: nvtile.load_fragment {{.*}} below %{{.*}} divide 1 : memref<?xf32>, memref<?xi32> -> !nvtile.fragment<64x1>
 // CHECK: nvtile.mma {{.*}} lhs 0 rhs 1 mn warpgroup

@@ -34,10 +34,10 @@ func.func @stages(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: m
 func.func @gathered(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
     %x: memref<?x64xbf16>, %w: memref<4x512x64xbf16>, %y: memref<?x512xbf16>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 2 buffers 2>': it needs at least 3 stages}}
+  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 1 buffers 2>': it needs at least 2 stages}}
   moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
       pairs(%x from token, %w out_in : memref<?x64xbf16>, memref<4x512x64xbf16>) columns <single 1>
-      ins() outs(%y : memref<?x512xbf16> rows grouped) attributes {moe.config = #moe.config<cooperative stages 2>} {
+      ins() outs(%y : memref<?x512xbf16> rows grouped) attributes {moe.config = #moe.config<cooperative stages 1>} {
   ^bb0(%v: f32):
     moe.yield %v : f32
   }

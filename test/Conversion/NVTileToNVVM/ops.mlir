@@ -84,25 +84,26 @@ gpu.module @m {
     gpu.return
   }
 
-  // A group of copies is signalled `lag` positions later, when it has landed.
+  // The hardware signals a thread's copies when they have landed; who awaits them
+  // makes them visible to the products.
   // CHECK-LABEL: llvm.func @gathered
   // CHECK: arith.minsi
   // CHECK: llvm.load {{.*}} -> i32
   // CHECK: arith.divui
   // CHECK-COUNT-8: nvvm.cp.async.shared.global
-  // CHECK: nvvm.cp.async.commit.group
-  // CHECK: nvvm.cp.async.wait.group 1
-  // CHECK: nvvm.fence.proxy
-  // CHECK: arith.cmpi sge
-  // CHECK: nvvm.mbarrier.arrive
-  // CHECK: nvvm.cp.async.wait.group 0
+  // CHECK-NOT: nvvm.cp.async.wait.group
+  // CHECK: nvvm.cp.async.mbarrier.arrive %{{.*}} {noinc = true}
+  // CHECK-NEXT: nvvm.cp.async.wait.group 0
+  // CHECK: nvvm.mbarrier.try_wait
+  // CHECK: nvvm.fence.proxy {kind = #nvvm.proxy_kind<async.shared>, space = #nvvm.shared_space<cta>}
   gpu.func @gathered(%x: memref<?x128xbf16>, %order: memref<?xi32>, %p: i32) kernel {
     %ring = nvtile.make_ring fills 129 releases 8 : !ring
     %slots = nvtile.work_slots %order : memref<?xi32>
     %ids = nvtile.row_ids %order[%p to %p] below %slots divide 2 : memref<?xi32> -> vector<8xi32>
     nvtile.gather %x[%ids, %p] to %ring[%p] tile 0 : memref<?x128xbf16>, vector<8xi32>, !ring
-    nvtile.commit %ring[%p] lag 1 since %p : !ring
-    nvtile.drain %ring[%p] lag 1 : !ring
+    nvtile.commit %ring[%p] : !ring
+    nvtile.drain
+    nvtile.await %ring[%p] gathered : !ring
     gpu.return
   }
 

@@ -67,13 +67,13 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
             nvtile.load %w[%k, %column, %up] to %ring[%p] tile 1 row 128 : !map, !ring
           }
           nvtile.gather %x[%ids, %k] to %ring[%p] tile 0 : memref<?x768xbf16>, vector<8xi32>, !ring
-          nvtile.commit %ring[%p] lag 1 : !ring
+          nvtile.commit %ring[%p] : !ring
           %next = arith.addi %p, %c1 : i32
           scf.yield %next : i32
         }
         scf.yield %p1, %f1, %e1, %x1, %ids1 : i32, i32, i32, i32, vector<8xi32>
       }
-      nvtile.drain %ring[%end#0] lag 1 : !ring
+      nvtile.drain
     } consume 224 {
     ^bb0(%wg: i32):
       %half = arith.muli %wg, %c64 : i32
@@ -86,7 +86,7 @@ gpu.module @nvtile_up [#nvvm.target<chip = "sm_90a", features = "+ptx80", O = 3>
         %row = arith.addi %first, %half : i32
         %sum:2 = scf.for %s = %c0 to %steps step %c1
             iter_args(%p = %p0, %acc = %zero) -> (i32, !acc) : i32 {
-          nvtile.await %ring[%p] : !ring
+          nvtile.await %ring[%p] gathered : !ring
           %m = nvtile.mma %ring[%p], %acc lhs 0 rhs 1 warpgroup %wg bf16 : !ring, !acc
           %r = nvtile.mma_wait %m pending 1 : !acc
           %started = arith.cmpi ne, %s, %c0 : i32

@@ -83,7 +83,7 @@ gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx80", O =
               nvtile.load %dh[%m1, %y, %last, %far] to %ring[%p] tile 0 row 64 : !map, !ring
             }
             nvtile.gather %x[%ids, %col] count %left to %ring[%p] tile 1 : memref<?x4096xbf16>, !ids, !ring
-            nvtile.commit %ring[%p] lag 1 : !ring
+            nvtile.commit %ring[%p] : !ring
             %next = arith.addi %p, %c1 : i32
             scf.yield %next, %soon, %ids2 : i32, !ids, !ids
           }
@@ -93,7 +93,7 @@ gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx80", O =
         }
         scf.yield %p1 : i32
       }
-      nvtile.drain %ring[%end] lag 1 : !ring
+      nvtile.drain
     } consume 224 {
     ^bb0(%wg: i32):
       %half = arith.muli %wg, %c64 : i32
@@ -120,7 +120,7 @@ gpu.module @nvtile_wgrad [#nvvm.target<chip = "sm_90a", features = "+ptx80", O =
           %steps = arith.maxsi %whole, %c1 : i32
           %sum:2 = scf.for %s = %c0 to %steps step %c1
               iter_args(%p = %p0, %acc = %zero) -> (i32, !acc) : i32 {
-            nvtile.await %ring[%p] : !ring
+            nvtile.await %ring[%p] gathered : !ring
             %mm = nvtile.mma %ring[%p], %acc lhs 0 mn rhs 1 mn warpgroup %wg bf16 : !ring, !acc
             %r = nvtile.mma_wait %mm pending 1 : !acc
             %started = arith.cmpi ne, %s, %c0 : i32

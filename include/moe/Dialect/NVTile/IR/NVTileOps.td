@@ -166,8 +166,17 @@ class NVTile_RingOp<string mnemonic> : NVTile_Op<mnemonic> {
 def NVTile_AcquireOp : NVTile_RingOp<"acquire"> {
   let summary = "wait until the consumers have released the stage";
 }
-def NVTile_AwaitOp : NVTile_RingOp<"await"> {
+def NVTile_AwaitOp : NVTile_Op<"await"> {
   let summary = "wait until the stage is full";
+  let description = [{
+    `gathered` makes what threads copied into the stage visible to `nvtile.mma`,
+    which reads it as the copy engine would (another proxy, in PTX's terms).
+  }];
+  let arguments = (ins NVTile_RingType:$ring, I32:$position,
+                       UnitAttr:$gathered);
+  let assemblyFormat = [{
+    $ring `[` $position `]` (`gathered` $gathered^)? attr-dict `:` type($ring)
+  }];
 }
 def NVTile_ReleaseOp : NVTile_RingOp<"release"> {
   let summary = "this warp reads the stage no more";
@@ -251,27 +260,17 @@ def NVTile_GatherOp : NVTile_Op<"gather"> {
   let hasVerifier = 1;
 }
 
-def NVTile_CommitOp : NVTile_Op<"commit"> {
-  let summary = "the gathers of `lag` positions ago have landed";
+def NVTile_CommitOp : NVTile_RingOp<"commit"> {
+  let summary = "signal the stage when this thread's gathers have landed";
   let description = [{
-    Ends this position's group of copies, waits for the group `lag` before it and
-    arrives on that position's `full`, unless it lies before `since`. Every
-    producing thread.
-  }];
-  let arguments = (ins NVTile_RingType:$ring, I32:$position,
-                       Optional<I32>:$since, I32Attr:$lag);
-  let assemblyFormat = [{
-    $ring `[` $position `]` `lag` $lag (`since` $since^)? attr-dict `:`
-    type($ring)
+    An arrival on `full` that the hardware makes once every copy the thread has
+    started before is done; the thread goes on. Every producing thread.
   }];
 }
 
 def NVTile_DrainOp : NVTile_Op<"drain"> {
-  let summary = "all gathers before a position have landed";
-  let arguments = (ins NVTile_RingType:$ring, I32:$position, I32Attr:$lag);
-  let assemblyFormat = [{
-    $ring `[` $position `]` `lag` $lag attr-dict `:` type($ring)
-  }];
+  let summary = "wait for this thread's gathers";
+  let assemblyFormat = "attr-dict";
 }
 
 //===----------------------------------------------------------------------===//
