@@ -301,7 +301,8 @@ Error PackedCall::prepare(const EntrySpec &entry,
                      shapeText(*workspace) +
                      ", expected one dimension of int8 or uint8");
     if (workspace->shape[0] < 0)
-      return invalid(where(entry, spec) + "its size is negative");
+      return invalid(where(entry, spec) + "dimension 0 is " +
+                     Twine(workspace->shape[0]) + ", which is negative");
     given = workspace->shape[0];
     if (Error error = checkMemory(entry, spec, *workspace, given))
       return error;
