@@ -272,7 +272,7 @@ Error PackedCall::prepare(const EntrySpec &entry,
     int64_t bytes;
     if (!byteSize(*tensor, bytes))
       return invalid(where(entry, spec) + "the size of shape " +
-                     shapeText(*tensor) + " passes 63 bits");
+                     shapeText(*tensor) + " passes 63 bits: use fewer rows");
     if (Error error = checkMemory(entry, spec, *tensor, bytes))
       return error;
     uintptr_t begin = addressOf(*tensor);

@@ -274,6 +274,14 @@ TEST_F(CallTest, Constraint) {
                     "1073741824: slots are counted in 32 bits");
 }
 
+TEST_F(CallTest, BytesThatOverflow) {
+  manifest.entries["f"].constraints.clear();
+  x.shape[0] = ids.shape[0] = int64_t(1) << 60;
+  y.shape[0] = int64_t(1) << 61;
+  EXPECT_EQ(call(), "entry 'f', argument 'x': the size of shape "
+                    "[1152921504606846976, 4] passes 63 bits: use fewer rows");
+}
+
 TEST_F(CallTest, SizesThatOverflow) {
   x.shape[0] = ids.shape[0] = INT64_MAX / 2 + 1;
   EXPECT_EQ(call(), "entry 'f', argument 'y': dimension '2*T' passes 63 bits: "
