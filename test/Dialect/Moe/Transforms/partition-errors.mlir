@@ -4,7 +4,7 @@
 // RUN: not moe-opt %s --moe-partition="policy=save-all budget-bytes=1" 2>&1 | FileCheck %s --check-prefix=BUDGET
 // RUN: not moe-opt %s --moe-partition=tokens=0 2>&1 | FileCheck %s --check-prefix=TOKENS
 // RUN: not moe-opt %S/partition.mlir --moe-differentiate=wrt=0 --moe-partition=split-weights=w --split-input-file 2>&1 | FileCheck %s --check-prefix=SPLIT
-// RUN: moe-opt %S/partition.mlir --moe-differentiate --moe-partition=budget-bytes=1 --split-input-file 2>&1 | FileCheck %s --check-prefix=WARNING
+// RUN: moe-opt %S/partition.mlir --moe-differentiate=wrt=0,1 --moe-partition=budget-bytes=1 --split-input-file 2>&1 | FileCheck %s --check-prefix=WARNING
 
 // WARNING: warning: saves 65600 bytes, more than budget-bytes=1; computing more products again saves nothing: give it as much
 // NOGRAD: split-weights names argument '2', whose gradient was not asked for in wrt
