@@ -10,9 +10,10 @@ import time
 
 import torch
 
-from . import machine, parallel_linear, timing, training
+from . import compilation, machine, parallel_linear, timing, training
 
-BENCHMARKS = {"parallel_linear": parallel_linear.run, "training": training.run}
+BENCHMARKS = {"parallel_linear": parallel_linear.run, "training": training.run,
+              "compilation": compilation.run}
 
 
 def main() -> None:

@@ -38,9 +38,7 @@ Expected<CPUMachine> CPUMachine::create(StringRef cpu, StringRef features,
   Triple triple(sys::getProcessTriple());
   std::string error;
   const Target *target = TargetRegistry::lookupTarget(triple, error);
-  if (!target)
-    return createStringError("no code generator for '" + triple.str() +
-                             "': " + error);
+  assert(target && "this machine's code generator is linked in");
   CPUMachine result;
   std::string all;
   if (cpu == "host") {
@@ -62,8 +60,6 @@ Expected<CPUMachine> CPUMachine::create(StringRef cpu, StringRef features,
   };
   // A machine for no CPU in particular answers which names exist.
   std::unique_ptr<TargetMachine> plain = makeMachine("", "");
-  if (!plain)
-    return createStringError("no code generator for '" + triple.str() + "'");
   const MCSubtargetInfo &known = *plain->getMCSubtargetInfo();
   if (!known.isCPUStringValid(result.cpu))
     return createStringError("cpu: '" + result.cpu +

@@ -7,6 +7,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "moe/ExecutionEngine/AcceptedInput.h"
 #include "moe/ExecutionEngine/EmitObject.h"
+#include "moe/Pipelines/Pipelines.h"
 #include "moe/Registration/Registration.h"
 #include "moe/Runtime/Container.h"
 #include "moe/Runtime/Cuda.h"
@@ -19,9 +20,6 @@
 #include "llvm/IR/Module.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/SourceMgr.h"
-#ifdef MOE_HAS_PIPELINES
-#include "moe/Pipelines/Pipelines.h"
-#endif
 
 using namespace mlir;
 using moe::CompilerInvocation;
@@ -239,7 +237,6 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
   if (invocation.emit == CompilerInvocation::Emit::Stage &&
       invocation.stage == "input")
     return success();
-#ifdef MOE_HAS_PIPELINES
   if (invocation.target != "cpu") {
     moe::MoeToNVVMOptions gpuOptions;
     std::string text =
@@ -247,7 +244,7 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
         " ptxas=" + (options.ptxas ? options.ptxas->path : "none");
     if (failed(gpuOptions.parseFromString(text, llvm::errs())))
       return error("the options of moe-to-nvvm cannot be read: '" +
-                   options.pipeline + "'");
+                   options.pipeline + "'; moe-opt --help lists them");
     moe::buildMoeToNVVMPipeline(
         pm, gpuOptions,
         [&](StringRef stage, OpPassManager &at) { atStage(stage, at); });
@@ -257,14 +254,11 @@ LogicalResult Driver::buildPipeline(PassManager &pm) {
   std::string text = options.pipeline + " features=" + machine.features;
   if (failed(pipelineOptions.parseFromString(text, llvm::errs())))
     return error("the options of moe-to-cpu cannot be read: '" +
-                 options.pipeline + "'");
+                 options.pipeline + "'; moe-opt --help lists them");
   moe::buildMoeToCPUPipeline(
       pm, pipelineOptions,
       [&](StringRef stage, OpPassManager &at) { atStage(stage, at); });
   return success();
-#else
-  return error("the pipeline moe-to-cpu is not built");
-#endif
 }
 
 static llvm::json::Value toJSON(Attribute attr) {
@@ -294,7 +288,8 @@ static llvm::json::Value toJSON(Attribute attr) {
 LogicalResult Driver::emit(ModuleOp module) {
   auto attr = module->getAttrOfType<DictionaryAttr>("moe.manifest");
   if (!attr)
-    return module.emitError("the module has no moe.manifest");
+    return module.emitError("the module has no moe.manifest; "
+                            "moe-emit-manifest makes it");
   std::string manifestText = llvm::formatv("{0}", toJSON(attr)).str();
   // As the loader will read it: an error is found here, not by the user.
   llvm::Expected<moe::Manifest> manifest = moe::Manifest::parse(manifestText);

@@ -101,7 +101,8 @@ static FailureOr<int64_t> countRows(RowwiseOp op, Frame &frame) {
         type.hasStaticShape())
       return cast<PortAttr>(attr).hasColumns() ? type.getDimSize(0)
                                                : type.getNumElements();
-  return op.emitOpError() << "has no operand that says its number of rows";
+  return op.emitOpError() << "has no operand that says its number of rows; "
+                             "give it one, or a static result";
 }
 
 std::optional<LogicalResult> interpreter::runRowwise(Operation *operation,
@@ -130,8 +131,8 @@ std::optional<LogicalResult> interpreter::runRowwise(Operation *operation,
         !op.outPort(index).hasColumns() && op.getOrder() == RowOrder::Slot;
     auto type = cast<RankedTensorType>(value.getType());
     if (table && type.isDynamicDim(1))
-      return op.emitOpError()
-             << "wants a (T, K) result with a static K, got " << type;
+      return op.emitOpError() << "wants a (T, K) result with a static K, got "
+                              << type << "; say K in its type";
     NDArray out = frame.resultOf(
         value,
         {table ? *count / std::max<int64_t>(type.getDimSize(1), 1) : *count});

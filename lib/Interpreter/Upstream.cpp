@@ -77,10 +77,13 @@ static LogicalResult run(arith::ConstantOp op, Frame &frame) {
     AsmResourceBlob *blob = resource.getRawHandle().getBlob();
     if (!blob || static_cast<int64_t>(blob->getData().size()) <
                      out.size() * getByteWidth(out.dtype()))
-      return op.emitOpError() << "has a resource without enough bytes";
+      return op.emitOpError()
+             << "has a resource without enough bytes; add them to "
+                "the module's external resources";
     out = NDArray::fromBytes(out.dtype(), out.shape(), blob->getData().data());
   } else {
-    return op.emitOpError() << "has a value that is not a number or dense";
+    return op.emitOpError() << "has the value " << op.getValue()
+                            << ", no number; write it as dense<...>";
   }
   frame.set(op.getResult(), std::move(out));
   return success();
@@ -386,8 +389,7 @@ static LogicalResult run(linalg::LinalgOp op, Frame &frame) {
       loop = size;
     }
   }
-  if (llvm::is_contained(loops, -1))
-    return op.emitOpError() << "has a loop whose size no operand says";
+  assert(!llvm::is_contained(loops, -1) && "linalg verifies maps of all loops");
   FailureOr<ScalarProgram> program =
       ScalarProgram::compile(*op.getBlock(), frame);
   if (failed(program))

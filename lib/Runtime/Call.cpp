@@ -272,7 +272,7 @@ Error PackedCall::prepare(const EntrySpec &entry,
     int64_t bytes;
     if (!byteSize(*tensor, bytes))
       return invalid(where(entry, spec) + "the size of shape " +
-                     shapeText(*tensor) + " passes 63 bits");
+                     shapeText(*tensor) + " passes 63 bits: use fewer rows");
     if (Error error = checkMemory(entry, spec, *tensor, bytes))
       return error;
     uintptr_t begin = addressOf(*tensor);
@@ -301,7 +301,8 @@ Error PackedCall::prepare(const EntrySpec &entry,
                      shapeText(*workspace) +
                      ", expected one dimension of int8 or uint8");
     if (workspace->shape[0] < 0)
-      return invalid(where(entry, spec) + "its size is negative");
+      return invalid(where(entry, spec) + "dimension 0 is " +
+                     Twine(workspace->shape[0]) + ", which is negative");
     given = workspace->shape[0];
     if (Error error = checkMemory(entry, spec, *workspace, given))
       return error;

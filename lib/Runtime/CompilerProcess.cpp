@@ -188,7 +188,8 @@ Expected<std::string> moe::findCompiler() {
       return path;
     return fail(MOE_COMPILER_NOT_FOUND,
                 "MOE_MLIR_COMPILER is '" + Twine(path) +
-                    "', which cannot be executed: " + strerror(errno));
+                    "', which cannot be executed: " + strerror(errno) +
+                    "; unset it or set it to the path of moe-compile");
   }
   Dl_info info;
   std::string folder;
@@ -221,8 +222,11 @@ std::string moe::writeReproducer(StringRef input, const CompileOptions &options,
                                    : "moe-crash-%%%%%%%%.mlir");
   int descriptor;
   SmallString<128> file;
+  constexpr StringLiteral kNone(
+      "; no reproducer could be written: set MOE_MLIR_REPRODUCER_DIR to a "
+      "folder that can be");
   if (sys::fs::createUniqueFile(path, descriptor, file))
-    return "";
+    return kNone.str();
   raw_fd_ostream os(descriptor, /*shouldClose=*/true);
   if (bytecode) {
     os << input;
@@ -245,9 +249,9 @@ std::string moe::writeReproducer(StringRef input, const CompileOptions &options,
   os.close();
   if (os.has_error()) {
     os.clear_error();
-    return "";
+    return kNone.str();
   }
-  return std::string(file);
+  return ("; reproducer: " + file).str();
 }
 
 Expected<std::string> moe::runCompiler(StringRef compiler, StringRef input,
@@ -255,8 +259,9 @@ Expected<std::string> moe::runCompiler(StringRef compiler, StringRef input,
   AnonymousFile in, out, err;
   if (in.descriptor < 0 || out.descriptor < 0 || err.descriptor < 0 ||
       !in.fill(input))
-    return fail(MOE_COMPILER_NOT_FOUND, "no memory for the compiler's input: " +
-                                            Twine(strerror(errno)));
+    return fail(MOE_COMPILER_NOT_FOUND,
+                "no memory or file descriptor for the compiler's input: " +
+                    Twine(strerror(errno)));
   double timeout = 600;
   if (const char *value = getenv("MOE_MLIR_COMPILE_TIMEOUT"))
     if (double seconds = atof(value); seconds > 0)
@@ -264,23 +269,22 @@ Expected<std::string> moe::runCompiler(StringRef compiler, StringRef input,
   pid_t pid;
   if (int error = spawn(compiler.str(), options, in, out, err, pid))
     return fail(MOE_COMPILER_NOT_FOUND,
-                "'" + compiler + "' could not be started: " + strerror(error));
+                "'" + compiler + "' could not be started: " + strerror(error) +
+                    "; install it again or set MOE_MLIR_COMPILER");
   Ending ending = waitFor(pid, timeout);
   std::string messages = trimmed(err.contents());
   std::string result = out.contents();
 
   auto crashed = [&](const Twine &why) {
     std::string text = why.str();
-    std::string file = writeReproducer(input, options, text);
     return fail(MOE_COMPILER_CRASH,
-                text + "; reproducer: " +
-                    (file.empty() ? "none could be written" : file) +
+                text + writeReproducer(input, options, text) +
                     (messages.empty() ? "" : "\n" + messages));
   };
   switch (ending.kind) {
   case Ending::TimedOut:
     return crashed("the compiler ran for more than " + Twine(int(timeout)) +
-                   " s (MOE_MLIR_COMPILE_TIMEOUT) and was ended");
+                   " s and was ended; MOE_MLIR_COMPILE_TIMEOUT sets more");
   case Ending::Signalled:
     return crashed("the compiler was ended by signal " + Twine(ending.code) +
                    " (" + strsignal(ending.code) + ")");

@@ -35,7 +35,7 @@ void Container::write(raw_ostream &os) const {
 
 Expected<Container> Container::read(StringRef bytes, StringRef name) {
   auto damaged = [&](const Twine &why) {
-    return fail(MOE_LOAD_ERROR, "'" + name + "' " + why);
+    return fail(MOE_LOAD_ERROR, "'" + name + "' " + why + "; compile it again");
   };
   StringRef rest = bytes;
   if (!rest.consume_front(kMagic))
@@ -48,13 +48,15 @@ Expected<Container> Container::read(StringRef bytes, StringRef name) {
   uint64_t length = support::endian::read64le(rest.data());
   rest = rest.drop_front(kLengthBytes).drop_back(kChecksumBytes);
   if (length > rest.size())
-    return damaged("is truncated");
+    return damaged("has a malformed header: it says that it has " +
+                   Twine(length) + " bytes, " + Twine(rest.size()) +
+                   " are left");
   Expected<json::Value> value = json::parse(rest.take_front(length));
   if (!value)
     return damaged("has a malformed header: " + toString(value.takeError()));
   const json::Object *header = value->getAsObject();
   if (!header)
-    return damaged("has a malformed header");
+    return damaged("has a malformed header: it is no object");
   Container container;
   container.target = header->getString("target").value_or("").str();
   container.cpu = header->getString("cpu").value_or("").str();
@@ -63,8 +65,9 @@ Expected<Container> Container::read(StringRef bytes, StringRef name) {
   container.cuda = header->getInteger("cuda").value_or(0);
   container.manifest = header->getString("manifest").value_or("").str();
   container.object = rest.drop_front(length);
-  if (header->getInteger("object_size").value_or(-1) !=
-      static_cast<int64_t>(container.object.size()))
-    return damaged("has an object of another size than its header says");
+  int64_t size = header->getInteger("object_size").value_or(-1);
+  if (size != static_cast<int64_t>(container.object.size()))
+    return damaged("has an object of " + Twine(container.object.size()) +
+                   " bytes, its header says " + Twine(size));
   return container;
 }

@@ -74,6 +74,11 @@ struct OpenedDriver {
 /// The oldest that loads kernels without a context of their own.
 constexpr int kOldestDriver = 12000;
 
+std::string lacks(const char *symbol) {
+  return "the NVIDIA driver has no " + std::string(symbol) +
+         ": install a newer driver";
+}
+
 OpenedDriver openDriver() {
   OpenedDriver opened;
   const char *name = getenv("MOE_LIBCUDA");
@@ -89,11 +94,13 @@ OpenedDriver openDriver() {
     void *address = dlsym(opened.library, symbol);
     function = reinterpret_cast<std::decay_t<decltype(function)>>(address);
     if (!address && opened.problem.empty())
-      opened.problem = "the NVIDIA driver has no " + std::string(symbol);
+      opened.problem = lacks(symbol);
   };
   look(d.driverGetVersion, "cuDriverGetVersion");
   if (!d.driverGetVersion || d.driverGetVersion(&d.version)) {
-    opened.problem = "the NVIDIA driver does not say its version";
+    opened.problem = "'" + std::string(name) +
+                     "' does not say its version, as an NVIDIA driver does: "
+                     "install one, or set MOE_LIBCUDA to its libcuda.so.1";
     return opened;
   }
   if (d.version < kOldestDriver) {
@@ -137,7 +144,8 @@ static Expected<const Driver *> startDriver() {
     return fail(MOE_LOAD_ERROR, opened.problem);
   if (CUresult status = opened.driver.init(0))
     return fail(MOE_LOAD_ERROR, "the NVIDIA driver does not start: " +
-                                    opened.driver.text(status));
+                                    opened.driver.text(status) +
+                                    "; see what nvidia-smi says");
   return &opened.driver;
 }
 
@@ -147,7 +155,7 @@ Expected<void *> moe::cudaSymbol(const char *name) {
     return cuda.takeError();
   if (void *address = dlsym(driver().library, name))
     return address;
-  return fail(MOE_LOAD_ERROR, "the NVIDIA driver has no " + std::string(name));
+  return fail(MOE_LOAD_ERROR, lacks(name));
 }
 
 static int capabilityOf(const Driver &cuda, CUdevice device) {

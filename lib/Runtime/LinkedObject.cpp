@@ -92,7 +92,8 @@ void *LinkedObject::lookUp(StringRef symbol) const {
 
 Expected<std::unique_ptr<LinkedObject>> LinkedObject::link(StringRef object) {
   auto refused = [](const Twine &why) {
-    return fail(MOE_LOAD_ERROR, "the compiled object cannot be linked: " + why);
+    return fail(MOE_LOAD_ERROR, "the compiled object cannot be linked: " + why +
+                                    "; compile the module again");
   };
   auto impl = std::make_unique<Impl>();
   Expected<std::unique_ptr<jitlink::InProcessMemoryManager>> memory =
@@ -114,7 +115,5 @@ Expected<std::unique_ptr<LinkedObject>> LinkedObject::link(StringRef object) {
   jitlink::link(std::move(*graph), std::make_unique<Context>(*impl, error));
   if (!error.empty())
     return refused(error);
-  if (!impl->allocation)
-    return refused("the linker did not finish");
   return std::unique_ptr<LinkedObject>(new LinkedObject(std::move(impl)));
 }

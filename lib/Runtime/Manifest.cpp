@@ -29,7 +29,8 @@ constexpr DTypeRow kDTypes[] = {
 };
 
 Error malformed(const Twine &what) {
-  return fail(MOE_LOAD_ERROR, "malformed manifest: " + what);
+  return fail(MOE_LOAD_ERROR,
+              "malformed manifest: " + what + "; compile the module again");
 }
 
 bool isIdentifier(StringRef s) {
@@ -66,7 +67,8 @@ Error parseTensors(const json::Object &object, StringRef key,
   for (const json::Value &value : *array) {
     const json::Object *tensor = value.getAsObject();
     if (!tensor)
-      return malformed("an item of '" + key + "' is no object");
+      return malformed("an item of '" + key + "' of entry '" + entry.name +
+                       "' is no object");
     TensorSpec spec;
     spec.role = role;
     spec.name = tensor->getString("name").value_or("").str();
@@ -101,19 +103,23 @@ Error parseWorkspace(const json::Object &object, EntrySpec &entry) {
   entry.workspaceAlign = workspace->getInteger("align").value_or(64);
   if (entry.workspaceAlign <= 0 || entry.workspaceAlign > (1 << 20) ||
       !isPowerOf2_64(entry.workspaceAlign))
-    return malformed("workspace alignment is no power of two");
+    return malformed("the workspace's alignment in entry '" + entry.name +
+                     "' is " + Twine(entry.workspaceAlign) +
+                     ", no power of two up to 2^20");
   const json::Array *terms = workspace->getArray("terms");
   if (!terms)
     return Error::success();
   for (const json::Value &value : *terms) {
     const json::Object *term = value.getAsObject();
     if (!term)
-      return malformed("a workspace term is no object");
+      return malformed("a workspace term of entry '" + entry.name +
+                       "' is no object");
     LinearExpr expr;
     for (const auto &[key, coefficient] : *term) {
       std::optional<int64_t> number = coefficient.getAsInteger();
       if (!number)
-        return malformed("a workspace coefficient is no integer");
+        return malformed("the workspace coefficient of '" + StringRef(key) +
+                         "' in entry '" + entry.name + "' is no integer");
       if (StringRef(key) == "const") {
         expr.constant = *number;
         continue;
@@ -121,7 +127,7 @@ Error parseWorkspace(const json::Object &object, EntrySpec &entry) {
       auto *it = find(entry.symbols, StringRef(key).str());
       if (it == entry.symbols.end())
         return malformed("unknown symbol '" + StringRef(key) +
-                         "' in the workspace");
+                         "' in the workspace of entry '" + entry.name + "'");
       expr.terms.push_back({unsigned(it - entry.symbols.begin()), *number});
     }
     entry.workspaceTerms.push_back(std::move(expr));
@@ -286,8 +292,8 @@ Expected<Manifest> Manifest::parse(StringRef text) {
       }
     entry.align = object->getInteger("align").value_or(1);
     if (entry.align <= 0 || entry.align > 4096 || !isPowerOf2_64(entry.align))
-      return malformed("alignment of entry '" + entry.name +
-                       "' is no power of two");
+      return malformed("the alignment of entry '" + entry.name + "' is " +
+                       Twine(entry.align) + ", no power of two up to 4096");
     if (Error error = parseTensors(*object, "inputs", TensorSpec::Role::Input,
                                    entry, entry.numInputs))
       return std::move(error);

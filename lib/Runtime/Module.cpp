@@ -64,8 +64,9 @@ Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
   for (const auto &entry : module->spec.entries) {
     void *function = module->object->lookUp(packedSymbol(entry.getKey()));
     if (!function)
-      return fail(MOE_LOAD_ERROR, "the compiled object lacks entry '" +
-                                      entry.getKey() + "' of its manifest");
+      return fail(MOE_LOAD_ERROR,
+                  "the compiled object lacks entry '" + entry.getKey() +
+                      "' of its manifest; compile the module again");
     module->functions[entry.getKey()] = reinterpret_cast<PackedEntry>(function);
   }
   if (gpu) {
@@ -74,7 +75,9 @@ Expected<std::shared_ptr<Module>> Module::load(const Container &container) {
     auto *count =
         static_cast<const int64_t *>(module->object->lookUp(kKernelCount));
     if (!table || !count)
-      return fail(MOE_LOAD_ERROR, "the compiled object has no kernels");
+      return fail(MOE_LOAD_ERROR,
+                  "the compiled object for target '" + container.target +
+                      "' has no kernels; compile the module again");
     module->kernels = std::make_unique<GPUKernels>(ArrayRef(table, *count),
                                                    container.cuda, *gpu);
   }

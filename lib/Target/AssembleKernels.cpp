@@ -32,6 +32,15 @@ struct TemporaryFile {
     if (!failed)
       llvm::sys::fs::remove(path);
   }
+  bool write(StringRef contents) const {
+    std::error_code error;
+    llvm::raw_fd_ostream os(path, error);
+    os << contents;
+    os.close();
+    bool written = !error && !os.has_error();
+    os.clear_error();
+    return written;
+  }
   std::string read() const {
     auto buffer = llvm::MemoryBuffer::getFile(path);
     return buffer ? (*buffer)->getBuffer().str() : std::string();
@@ -59,25 +68,13 @@ private:
 } // namespace
 
 LogicalResult Assembly::start(const std::string &program) {
-  if (text.failed || cubin.failed || log.failed)
+  if (text.failed || cubin.failed || log.failed ||
+      !text.write(object.getObject().getValue()))
     return binary.emitOpError()
-           << "needs temporary files, which cannot be made; set TMPDIR to a "
-              "folder that can be written";
-  {
-    std::error_code error;
-    llvm::raw_fd_ostream os(text.path, error);
-    os << object.getObject().getValue();
-    os.close();
-    if (error || os.has_error()) {
-      os.clear_error();
-      return binary.emitOpError() << "cannot write '" << text.path << "'";
-    }
-  }
-  auto target = dyn_cast<NVVM::NVVMTargetAttr>(object.getTarget());
-  if (!target)
-    return binary.emitOpError() << "is for " << object.getTarget()
-                                << ", which ptxas does not assemble for";
-  StringRef chip = target.getChip();
+           << "needs temporary files, which cannot be written; set TMPDIR to a "
+              "folder that can be, with space in it";
+  // No other target's dialect is registered.
+  StringRef chip = cast<NVVM::NVVMTargetAttr>(object.getTarget()).getChip();
   SmallVector<StringRef> arguments = {program, "-v",      "-O3", "-arch",
                                       chip,    text.path, "-o",  cubin.path};
   StringRef out = log.path.str();
@@ -87,8 +84,8 @@ LogicalResult Assembly::start(const std::string &program) {
   process = llvm::sys::ExecuteNoWait(program, arguments, std::nullopt,
                                      redirects, 0, &error, &failed);
   if (failed)
-    return binary.emitOpError()
-           << "cannot start '" << program << "': " << error;
+    return binary.emitOpError() << "cannot start '" << program << "': " << error
+                                << "; give the path of ptxas, or none";
   return success();
 }
 

@@ -49,7 +49,15 @@ def adopt(array: Any, name: str) -> Any:
     if is_torch(array) or isinstance(array, np.ndarray):
         return array
     if hasattr(array, "__dlpack__"):
-        return np.from_dlpack(array)
+        try:
+            return np.from_dlpack(array)
+        except (BufferError, RuntimeError):
+            # NumPy's DLPack has no bfloat16; JAX's arrays are NumPy's with that of ml_dtypes.
+            if str(getattr(array, "dtype", "")) != "bfloat16" or array.__dlpack_device__()[0] != CPU:
+                raise
+            view = np.asarray(array)
+            view.flags.writeable = False  # it may be a copy
+            return view
     raise TypeError(f"{name} is a {type(array).__name__}, wanted a torch tensor or a NumPy array; "
                     "convert it with torch.as_tensor or numpy.asarray")
 

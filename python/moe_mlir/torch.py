@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _arrays, _compiler
+from ._program import Program
 from .errors import UnsupportedError
 from .module import Entry, Module, compile
 
@@ -64,31 +65,18 @@ _library.impl("run", _run, "CompositeExplicitAutograd")
 torch.library.register_fake("moe_mlir::run", _run_fake, lib=_library)
 
 
-class _Program:
-    """One entry point, with the gradients of some of its arguments."""
+class _Program(Program):
+    """A program whose entry points the operator knows by number."""
 
     def __init__(self, module: Module, name: str, wrt: Sequence[int],
                  differentiate_again: Optional[Callable[[str], Operator]] = None):
-        prefix = "" if name == "forward" else f"{name}_"
-        self.wrt = tuple(wrt)
-        forward = module[f"{prefix}forward" if wrt else name]
-        self.forward = self._register(forward)
-        self.results = sum(o["kind"] == "result" for o in forward.outputs)
-        self.integral = [i for i, o in enumerate(forward.outputs[: self.results])
+        super().__init__(module, name, wrt)
+        self.forward = self._register(self.forward_entry)
+        self.integral = [i for i, o in enumerate(self.forward_entry.outputs[: self.results])
                          if not o["dtype"].startswith(("float", "bfloat"))]
-        if not wrt:
-            return
-        backward = module[f"{prefix}backward"]
-        self.backward = self._register(backward)
-        self.backward_name = f"{prefix}backward"
-        self._differentiate_again = differentiate_again
-        described = backward.manifest["backward"]
-        names = [a["name"] for a in forward.inputs + forward.outputs]
-        # Among forward's inputs and outputs: what backward takes.
-        self.residuals = [names.index(r["name"]) for r in described["residuals"]]
-        results = names[len(forward.inputs) :]
-        self.cotangents = [results.index(name) for name in described["cotangents"]]
-        self.arguments = len(forward.inputs)
+        if self.backward_entry is not None:
+            self.backward = self._register(self.backward_entry)
+            self._differentiate_again = differentiate_again
 
     @functools.cached_property
     def backward_operator(self) -> Operator:
@@ -97,7 +85,7 @@ class _Program:
             raise UnsupportedError("backward of a compiled layer cannot be differentiated again, as forward keeps more "
                                    "than its arguments; give Operator or MoE policy='recompute-all', or call "
                                    "backward() or grad() without create_graph=True")
-        return self._differentiate_again(self.backward_name)
+        return self._differentiate_again(self.backward_entry.name)
 
     def _register(self, entry: Entry) -> int:
         number = next(_numbers)

@@ -127,7 +127,7 @@ def looped(tensors, experts, once=False, wrong=1.0):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_whole_run_without_a_gpu(monkeypatch, tmp_path):
+def test_a_whole_run_without_a_gpu(monkeypatch, tmp_path, capsys):
     """Everything but what only a GPU has: its time, graphs, profiles."""
     for module, name, value in [(layers, "TARGET", "cpu"), (layers, "DEVICE", "cpu"),
                                 (bench, "clocks", contextlib.nullcontext), (bench, "peak_bytes", lambda step: len(step()))]:
@@ -164,6 +164,16 @@ def test_a_whole_run_without_a_gpu(monkeypatch, tmp_path):
     # Results that are wrong are an error, not a time.
     monkeypatch.setitem(layers.PEERS, "torch", lambda tensors, experts: looped(tensors, experts, wrong=1.5))
     assert bench.main(["33,32,16,4,2", "--peers", "torch", "--out", str(tmp_path)]) == 1
+    assert "wrong results, relative to torch's: out by 0.333" in capsys.readouterr().err
+
+    class Lazy(layers.Ours):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.backward_f32 = lambda: None
+
+    monkeypatch.setattr(layers, "Ours", Lazy)
+    assert bench.main(["33,32,16,4,2", "--peers", "torch", "--out", str(tmp_path)]) == 1
+    assert "wrong gradients in f32, relative to those in bf16: d_w1, d_w2 are off by" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

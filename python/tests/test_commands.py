@@ -47,17 +47,19 @@ def bare(tmp_path):
     checkout.mkdir()
     programs.mkdir()
     shutil.copytree(ROOT / "scripts", checkout / "scripts")
-    for name, text in {"id": "echo 1000", "dpkg-query": "exit 1", **dict.fromkeys(
+    for name, text in {"id": "echo 1000", "dpkg-query": "exit 1", "apt-cache": "case $2 in *-22*) exit 1; esac", **dict.fromkeys(
             ("sudo", "apt-get", "pip", "curl", "wget"), f'echo "$0" >>{tmp_path}/called')}.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
 
-    def setup():
-        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    def setup(os_release="", **variables):
+        (tmp_path / "os-release").write_text(os_release)
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "MOE_OS_RELEASE": f"{tmp_path}/os-release"}
         environment.pop("MLIR_DIR", None)
+        environment.update(variables)
         return subprocess.run([checkout / "scripts" / "setup"], env=environment, capture_output=True, text=True)
 
-    setup.checkout, setup.called = checkout, tmp_path / "called"
+    setup.checkout, setup.called, setup.programs = checkout, tmp_path / "called", programs
     return setup
 
 
@@ -67,6 +69,43 @@ def test_setup_without_root_prints_the_line_and_stops(bare):
     packages = [line for line in (ROOT / "scripts" / "apt-packages.txt").read_text().split("\n") if line and line[0] != "#"]
     assert f"apt-get update && apt-get install --no-install-recommends -y {' '.join(packages)}" in done.stderr
     assert not bare.called.exists() and not (bare.checkout / ".venv").exists()
+
+
+SYSTEMS = {
+    "Ubuntu": ('ID=ubuntu\nVERSION_CODENAME=noble\nPRETTY_NAME="Ubuntu 24.04.3 LTS"\n',
+               "'deb https://apt.llvm.org/noble/ llvm-toolchain-noble-22 main' >/etc/apt/sources.list.d/llvm-22.list"),
+    "Debian 12": ('ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12"\n', "bookworm-security"),
+    "another": ('ID=other\nPRETTY_NAME="Other 1"\n', "MLIR_DIR=<its lib/cmake/mlir>"),
+}
+
+
+@pytest.mark.parametrize("user", ["echo 1000", "echo 0"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_setup_says_where_llvm_is(bare, system, user):
+    """On a machine whose apt has all but LLVM 22; nothing is installed, root or not."""
+    os_release, line = SYSTEMS[system]
+    (bare.programs / "id").write_text(f"#!/bin/sh\n{user}\n")
+    done = bare(os_release)
+    assert done.returncode == 1
+    name = re.search('PRETTY_NAME="(.*)"', os_release)[1]
+    assert f"LLVM and MLIR 22 are not in the archives that apt knows on {name}.\n" in done.stderr
+    assert line in done.stderr and "MLIR_DIR=<its lib/cmake/mlir> make" in done.stderr
+    called = bare.called.read_text().split() if bare.called.exists() else []
+    assert called == ([] if user == "echo 1000" else [f"{bare.programs}/apt-get"])  # its lists, at most
+    assert not (bare.checkout / ".venv").exists()
+
+
+def test_setup_with_another_mlir(bare):
+    folder = bare.checkout / "mlir"
+    done = bare(MLIR_DIR=str(folder))
+    assert done.returncode == 1
+    assert f"MLIR_DIR is '{folder}', where no MLIRConfig.cmake is; set it to the lib/cmake/mlir of an MLIR 22" in done.stderr
+    folder.mkdir()
+    (folder / "MLIRConfig.cmake").touch()
+    done = bare(MLIR_DIR=str(folder))
+    assert done.returncode == 1 and f"using MLIR from MLIR_DIR={folder}, and any clang" in done.stdout
+    assert re.search(r"apt-get install --no-install-recommends -y clang cmake ninja-build .*python3-venv\n", done.stderr)
+    assert "-22" not in done.stderr
 
 
 def test_a_second_setup_does_nothing(bare):

@@ -340,6 +340,24 @@ def test_missing_and_broken_parts(tmp_path, monkeypatch, variable, content, mess
     assert message.format(path=path) in done.stdout
 
 
+def test_nothing_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(_native, "homes", lambda: [tmp_path])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("MOE_MLIR_LIBRARY", "MOE_MLIR_COMPILER"):
+        monkeypatch.delenv(variable, raising=False)
+    for find, name in [(_native.find_library, "lib/libmoe_mlir.so"),
+                       (lambda: _native.find_program("moe-run"), "bin/moe-run")]:
+        with pytest.raises(moe_mlir.errors.NotFoundError, match=rf"was not found \(looked at {tmp_path}/{name}.*\); install "
+                                                                "the wheel, run `make build`.* or set MOE_MLIR_HOME"):
+            find()
+
+
+def test_bfloat16_of_numpy_needs_ml_dtypes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(moe_mlir.Error, match="NumPy has no bfloat16 of its own; pip install ml_dtypes, or use torch"):
+        _arrays.empty("bfloat16", (1,), np.zeros(1))
+
+
 # ---- interpreting -------------------------------------------------------------------
 
 

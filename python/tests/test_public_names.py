@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users import says what it is and what it takes."""
 
+import importlib.util
 import inspect
 
 import moe_mlir
@@ -8,10 +9,16 @@ import moe_mlir.hf
 import moe_mlir.torch
 import pytest
 
+MODULES = [moe_mlir, moe_mlir.layers, moe_mlir.errors, moe_mlir.torch, moe_mlir.hf]
+if importlib.util.find_spec("jax"):
+    import moe_mlir.jax
+
+    MODULES.append(moe_mlir.jax)
+
 
 def public():
     """Everything public that the package defines, by its path."""
-    for module in (moe_mlir, moe_mlir.layers, moe_mlir.errors, moe_mlir.torch, moe_mlir.hf):
+    for module in MODULES:
         names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
         for name in names:
             value = getattr(module, name)

@@ -2,7 +2,11 @@
 // RUN: env MOE_PTXAS=%S/Inputs/ptxas moe-opt %s -split-input-file -moe-assemble-kernels -verify-diagnostics | FileCheck %s
 // RUN: not moe-opt %s -split-input-file -moe-assemble-kernels="ptxas=%S/Inputs/ptxas check" 2>&1 | FileCheck %s --check-prefix=STRICT
 // RUN: moe-opt %s -split-input-file -moe-assemble-kernels="ptxas=none" | FileCheck %s --check-prefix=TEXT
+// RUN: env TMPDIR=%t/none not moe-opt %s -split-input-file -moe-assemble-kernels="ptxas=%S/Inputs/ptxas" 2>&1 | FileCheck %s --check-prefix=TMP
+// RUN: not moe-opt %s -split-input-file -moe-assemble-kernels="ptxas=%t/none" 2>&1 | FileCheck %s --check-prefix=NONE
 
+// TMP: error: 'gpu.binary' op needs temporary files, which cannot be written; set TMPDIR to a folder that can be, with space in it
+// NONE: error: 'gpu.binary' op cannot start '{{.*}}/none': {{.*}}; give the path of ptxas, or none
 // CHECK: gpu.binary @good
 // CHECK-SAME: moe.ptxas = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
 // CHECK-SAME: bin = "CUBIN sm_90a // ptxas:

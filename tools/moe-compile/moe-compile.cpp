@@ -100,7 +100,8 @@ int compile(moe::CompilerInvocation invocation) {
     outs().flush();
     if (outs().has_error()) {
       outs().clear_error();
-      return complain("the result could not be written to stdout");
+      return complain("the result could not be written to stdout; name a file "
+                      "with -o");
     }
     return 0;
   }
@@ -116,10 +117,9 @@ int compile(moe::CompilerInvocation invocation) {
 }
 
 int superviseChild(pid_t child, StringRef input) {
-  int status;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR)
-      return complain(Twine("the compiler was lost: ") + strerror(errno));
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+    ;
   if (WIFEXITED(status))
     return WEXITSTATUS(status);
   moe::CompileOptions given;
@@ -132,9 +132,7 @@ int superviseChild(pid_t child, StringRef input) {
   std::string why = ("the compiler crashed: signal " + Twine(WTERMSIG(status)) +
                      " (" + strsignal(WTERMSIG(status)) + ")")
                         .str();
-  std::string file = moe::writeReproducer(input, given, why);
-  complain(why +
-           "; reproducer: " + (file.empty() ? "none could be written" : file));
+  complain(why + moe::writeReproducer(input, given, why));
   return moe::kCompilerCrashExit;
 }
 } // namespace
@@ -164,14 +162,14 @@ int main(int argc, char **argv) {
   if (!invocation.setEmit(flags->emit))
     return complain("--emit is '" + flags->emit + "', expected " +
                     moe::CompilerInvocation::emitKinds());
-  if (flags->inProcess)
-    return compile(std::move(invocation));
-
+  // Whoever ignores its children leaves that to us, and we wait for ours.
+  signal(SIGCHLD, SIG_DFL);
   StringRef text = invocation.input->getBuffer();
   pid_t parent = getpid();
-  pid_t child = fork();
+  pid_t child = flags->inProcess ? -1 : fork();
+  // Without a process to spare, a crash of the compiler is one of this program.
   if (child < 0)
-    return complain(Twine("no process could be started: ") + strerror(errno));
+    return compile(std::move(invocation));
   if (child == 0) {
     // It ends with its parent, which a caller may kill when time is over.
     prctl(PR_SET_PDEATHSIG, SIGKILL);

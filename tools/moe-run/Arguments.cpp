@@ -4,6 +4,8 @@
 
 #include "llvm/ADT/StringExtras.h"
 
+#include <unistd.h>
+
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::run;
@@ -164,6 +166,23 @@ static llvm::Error parseDims(ArrayRef<std::string> options, Sizes &sizes) {
   return llvm::Error::success();
 }
 
+/// Random arrays are of sizes that somebody typed.
+static llvm::Error checkFits(const Parameter &parameter,
+                             ArrayRef<int64_t> shape) {
+  // The oracle's numbers are doubles, whatever an element is.
+  uint64_t bytes = sizeof(double);
+  uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  auto grow = [&](int64_t dim) {
+    return !__builtin_mul_overflow(bytes, uint64_t(dim), &bytes);
+  };
+  if (llvm::is_contained(shape, 0) ||
+      (llvm::all_of(shape, grow) && bytes <= memory))
+    return llvm::Error::success();
+  return makeError("argument " + parameter.name + " is " +
+                   describe(parameter.dtype, shape) +
+                   ", more than this machine's memory: give smaller --dim");
+}
+
 /// Names that stand alone get their sizes from the array; the rest must agree.
 static llvm::Error bindShape(const Parameter &parameter, StringRef file,
                              const NDArray &array, Sizes &sizes) {
@@ -271,6 +290,8 @@ mlir::moe::run::makeArguments(const Entry &entry,
                          unknown + "=SIZE");
       shape.push_back(*size);
     }
+    if (llvm::Error error = checkFits(parameter, shape))
+      return error;
     array = random.draw(parameter.value, parameter.dtype, shape);
   }
   return arrays;

@@ -150,10 +150,13 @@ mlir::moe::run::callCompiled(const ::moe::Module &module, func::FuncOp function,
   for (const ::moe::TensorSpec &tensor :
        llvm::drop_begin((*spec)->tensors, firstOutput)) {
     SmallVector<int64_t> shape;
+    int64_t bytes = tensor.dtype.bits / 8;
     for (const ::moe::LinearExpr &dim : tensor.dims)
-      if (!dim.evaluate(symbols, shape.emplace_back()))
-        return makeError("the size of result '" + tensor.name +
-                         "' passes 63 bits");
+      if (!dim.evaluate(symbols, shape.emplace_back()) ||
+          __builtin_mul_overflow(bytes, shape.back(), &bytes))
+        return makeError("the size of result '" + tensor.name + "', " +
+                         tensor.dtypeName + " " + tensor.shapeText() +
+                         ", passes 63 bits: give smaller arguments");
     if (llvm::Error error = call.add(tensor.dtype, shape))
       return std::move(error);
   }

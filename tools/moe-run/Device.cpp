@@ -6,8 +6,8 @@
 #include "moe/Runtime/Cuda.h"
 
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
+#include <new>
 
 using namespace mlir::moe::run;
 using llvm::Error;
@@ -17,17 +17,17 @@ Device::~Device() = default;
 
 namespace {
 class Host : public Device {
+  static constexpr size_t kAlignment = 64;
+
 public:
   DLDevice description() const override { return {kDLCPU, 0}; }
   Expected<void *> allocate(int64_t bytes) override {
-    constexpr size_t kAlignment = 64;
-    void *address =
-        std::aligned_alloc(kAlignment, llvm::alignTo(bytes + 1, kAlignment));
-    if (!address)
-      return makeError("no memory for " + llvm::Twine(bytes) + " bytes");
-    return address;
+    // `operator new` says what is wrong where there is no memory.
+    return ::operator new(bytes + 1, std::align_val_t(kAlignment));
   }
-  void release(void *address) override { std::free(address); }
+  void release(void *address) override {
+    ::operator delete(address, std::align_val_t(kAlignment));
+  }
   Error write(void *to, const void *from, int64_t bytes) override {
     std::memcpy(to, from, bytes);
     return Error::success();
@@ -153,12 +153,12 @@ Expected<std::unique_ptr<Cuda>> Cuda::open(int ordinal) {
                                 "the device cannot be used"))
     return error;
   if (Error error =
-          cuda->check(cuda->primaryCtxRetain(&context, device), "its context"))
+          cuda->check(cuda->primaryCtxRetain(&context, device), "no context"))
     return error;
-  if (Error error = cuda->check(cuda->ctxPushCurrent(context), "its context"))
+  if (Error error = cuda->check(cuda->ctxPushCurrent(context), "no context"))
     return error;
   if (Error error = cuda->check(
-          cuda->streamCreate(&cuda->callStream, kNonBlocking), "a stream"))
+          cuda->streamCreate(&cuda->callStream, kNonBlocking), "no stream"))
     return error;
   return cuda;
 }
@@ -172,14 +172,16 @@ Expected<std::vector<double>> Cuda::time(unsigned repetitions,
   Error result = [&]() -> Error {
     for (unsigned i = 0; i < repetitions; ++i) {
       for (unsigned end : {0, 1})
-        if (Error error = check(eventCreate(&events[2 * i + end], 0), "event"))
+        if (Error error =
+                check(eventCreate(&events[2 * i + end], 0), "no event"))
           return error;
-      if (Error error = check(eventRecord(events[2 * i], callStream), "event"))
+      if (Error error =
+              check(eventRecord(events[2 * i], callStream), "no event"))
         return error;
       if (Error error = call())
         return error;
       if (Error error =
-              check(eventRecord(events[2 * i + 1], callStream), "event"))
+              check(eventRecord(events[2 * i + 1], callStream), "no event"))
         return error;
     }
     if (Error error = check(streamSynchronize(callStream), "the calls"))
@@ -188,7 +190,7 @@ Expected<std::vector<double>> Cuda::time(unsigned repetitions,
       float milliseconds = 0;
       if (Error error = check(
               eventElapsedTime(&milliseconds, events[2 * i], events[2 * i + 1]),
-              "event"))
+              "no event"))
         return error;
       times.push_back(1000.0 * milliseconds);
     }

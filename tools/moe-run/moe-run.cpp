@@ -19,6 +19,8 @@
 #include "llvm/Support/WithColor.h"
 
 #include <cmath>
+#include <new>
+#include <unistd.h>
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -135,6 +137,10 @@ static int emitOnly(const llvm::SourceMgr &sources) {
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  std::set_new_handler([] {
+    fail(makeError("no memory left: give smaller arguments"));
+    _exit(1);
+  });
   cl::HideUnrelatedOptions(flags->category);
   cl::ParseCommandLineOptions(argc, argv, "Run a function of moe-mlir\n");
 

@@ -2,7 +2,11 @@
 // Whatever the compiler does, the process that loaded the library lives on with
 // a status and a message.
 #include "Fixture.h"
+#include "moe/Runtime/Container.h"
+#include "llvm/Support/raw_ostream.h"
 #include <csignal>
+#include <dlfcn.h>
+#include <sys/resource.h>
 #include <thread>
 
 using namespace moe_test;
@@ -55,13 +59,131 @@ TEST_F(CompileTest, TheCompilerHangs) {
   setenv("MOE_MLIR_TEST_CRASH", "hang", 1);
   setenv("MOE_MLIR_COMPILE_TIMEOUT", "0.3", 1);
   EXPECT_EQ(compileAndRun(), MOE_COMPILER_CRASH);
-  EXPECT_TRUE(contains(moe_last_error(), "MOE_MLIR_COMPILE_TIMEOUT"));
+  EXPECT_TRUE(contains(moe_last_error(), "the compiler ran for more than 0 s "
+                                         "and was ended; "
+                                         "MOE_MLIR_COMPILE_TIMEOUT sets more"));
 }
 
 TEST_F(CompileTest, TheCompilerIsMissing) {
   setenv("MOE_MLIR_COMPILER", "/no/such/moe-compile", 1);
   EXPECT_EQ(compileAndRun(), MOE_COMPILER_NOT_FOUND);
-  EXPECT_TRUE(contains(moe_last_error(), "/no/such/moe-compile"));
+  EXPECT_TRUE(contains(moe_last_error(),
+                       "MOE_MLIR_COMPILER is '/no/such/moe-compile', which "
+                       "cannot be executed: No such file or directory; unset "
+                       "it or set it to the path of moe-compile"))
+      << moe_last_error();
+}
+
+TEST_F(CompileTest, TheLibraryStandsAlone) {
+  // A copy without a compiler beside it, in a process that has not this one.
+  unsetenv("MOE_MLIR_COMPILER");
+  Dl_info info;
+  ASSERT_NE(dladdr(reinterpret_cast<void *>(&moe_compile), &info), 0);
+  fs::path copy = folder / "libmoe_mlir.so";
+  fs::copy_file(info.dli_fname, copy);
+  void *library = dlopen(copy.c_str(), RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(library, nullptr) << dlerror();
+  auto compile =
+      reinterpret_cast<decltype(&moe_compile)>(dlsym(library, "moe_compile"));
+  auto lastError = reinterpret_cast<decltype(&moe_last_error)>(
+      dlsym(library, "moe_last_error"));
+  moe_module *module = nullptr;
+  EXPECT_EQ(compile(text.data(), text.size(), nullptr, &module),
+            MOE_COMPILER_NOT_FOUND);
+  EXPECT_TRUE(
+      contains(lastError(), "moe-compile was not found in '" + folder.string() +
+                                "', where this library is, nor in its ../bin: "
+                                "install it there or set MOE_MLIR_COMPILER"))
+      << lastError();
+  dlclose(library);
+}
+
+TEST_F(CompileTest, TheCompilerDoesNotStart) {
+  fs::path path = folder / "compiler";
+  writeFile(path, "#!/no/such/interpreter\n");
+  EXPECT_EQ(compileAndRun(), MOE_COMPILER_NOT_FOUND);
+  EXPECT_TRUE(
+      contains(moe_last_error(), "'" + path.string() +
+                                     "' could not be started: No such file or "
+                                     "directory; install it again or set "
+                                     "MOE_MLIR_COMPILER"))
+      << moe_last_error();
+}
+
+TEST_F(CompileTest, TheCompilerFailsInSilence) {
+  useCompiler("exit 7\n");
+  EXPECT_EQ(compileAndRun(), MOE_COMPILE_ERROR);
+  EXPECT_STREQ(moe_last_error(),
+               "the compiler failed with exit code 7 and no message");
+}
+
+TEST_F(CompileTest, TheCompilerSaysTooMuch) {
+  useCompiler("head -c 20000 /dev/zero | tr '\\0' x >&2\nexit 1\n");
+  EXPECT_EQ(compileAndRun(), MOE_COMPILE_ERROR);
+  EXPECT_TRUE(contains(moe_last_error(), "x\n... (3616 bytes more)"));
+}
+
+TEST_F(CompileTest, NoPlaceForAReproducer) {
+  setenv("MOE_MLIR_REPRODUCER_DIR", "/proc/none", 1);
+  useCompiler("kill -9 $$\n");
+  EXPECT_EQ(compileAndRun(), MOE_COMPILER_CRASH);
+  EXPECT_TRUE(contains(moe_last_error(),
+                       "; no reproducer could be written: set "
+                       "MOE_MLIR_REPRODUCER_DIR"))
+      << moe_last_error();
+}
+
+TEST_F(CompileTest, NoFileDescriptorsLeft) {
+  EXPECT_EQ(finish(start([&] {
+              rlimit none{0, 0};
+              setrlimit(RLIMIT_NOFILE, &none);
+              int status = compileAndRun();
+              return contains(moe_last_error(),
+                              "no memory or file descriptor for the "
+                              "compiler's input: Too many open files")
+                         ? status
+                         : -1;
+            })),
+            MOE_COMPILER_NOT_FOUND);
+}
+
+TEST_F(CompileTest, ModulesThatDoNotFit) {
+  std::string input = (folder / "in.mlir").string();
+  std::string output = (folder / "out.moe").string();
+  writeFile(input, text);
+  ASSERT_EQ(
+      system((MOE_TEST_COMPILER " --start-at-llvm " + input + " -o " + output)
+                 .c_str()),
+      0);
+  std::string bytes = readFile(output);
+  auto refused = [&](auto change, const std::string &message) {
+    llvm::Expected<moe::Container> container =
+        moe::Container::read(bytes, output);
+    ASSERT_TRUE(bool(container)) << llvm::toString(container.takeError());
+    change(*container);
+    std::string changed;
+    llvm::raw_string_ostream os(changed);
+    container->write(os);
+    writeFile(output, changed);
+    moe_module *module = nullptr;
+    EXPECT_NE(moe_module_load(output.c_str(), &module), MOE_OK);
+    EXPECT_TRUE(contains(moe_last_error(), message)) << moe_last_error();
+  };
+  refused([](moe::Container &c) { c.target = "npu", c.compiler = "9.9"; },
+          "the module is for target 'npu', which this library does not know: "
+          "install the one of its compiler, 9.9");
+  refused(
+      [](moe::Container &c) {
+        c.manifest.replace(c.manifest.find("\"twice\""), 7, "\"other\"");
+      },
+      "the compiled object lacks entry 'other' of its manifest; compile the "
+      "module again");
+  refused([](moe::Container &c) { c.target = "sm_90a"; },
+          "the compiled object for target 'sm_90a' has no kernels; compile the "
+          "module again");
+  refused([](moe::Container &c) { c.object = "rubbish"; },
+          "the compiled object cannot be linked: ");
+  EXPECT_TRUE(contains(moe_last_error(), "; compile the module again"));
 }
 
 TEST_F(CompileTest, TheCompilerWritesRubbish) {

@@ -5,6 +5,7 @@
 // module doubles its input in one kernel.
 //
 //===----------------------------------------------------------------------===//
+#include "moe/Runtime/Cuda.h"
 #include "Fixture.h"
 
 namespace {
@@ -36,8 +37,9 @@ protected:
     setenv("MOE_LIBCUDA", MOE_TEST_LIBCUDA, 1);
     setenv("MOE_PTXAS", MOE_TEST_PTXAS, 1);
     setenv("FAKE_CUDA_LOG", (folder / "cuda").c_str(), 1);
-    for (const char *unset : {"FAKE_CUDA_VERSION", "FAKE_CUDA_CAPABILITY",
-                              "FAKE_CUDA_REFUSE", "FAKE_CUDA"})
+    for (const char *unset :
+         {"FAKE_CUDA_VERSION", "FAKE_CUDA_CAPABILITY", "FAKE_CUDA_REFUSE",
+          "FAKE_CUDA_FAIL", "FAKE_CUDA"})
       unsetenv(unset);
   }
 
@@ -107,6 +109,72 @@ TEST_F(CudaTest, NamesTheKernelThatWasRefused) {
   EXPECT_TRUE(says("kernel 'twice_map_rows_0' with grid 1x1x1, block 256x1x1"))
       << message;
   EXPECT_TRUE(says("CUDA_ERROR_ILLEGAL_ADDRESS")) << message;
+}
+
+TEST_F(CudaTest, SaysWhatTheDriverRefused) {
+  for (auto [function, status, expected] :
+       {std::tuple("cuInit", MOE_LOAD_ERROR,
+                   "the NVIDIA driver does not start: CUDA_ERROR_OTHER (999, "
+                   "other); see what nvidia-smi says"),
+        {"cuDevicePrimaryCtxRetain", MOE_DEVICE_ERROR,
+         "device cuda:0 gives no context: CUDA_ERROR_OTHER"},
+        {"cuCtxPushCurrent_v2", MOE_DEVICE_ERROR,
+         "the context of cuda:0 cannot be used: CUDA_ERROR_OTHER"},
+        {"cuLibraryLoadData", MOE_DEVICE_ERROR,
+         "kernel 'twice_map_rows_0' for target 'sm_90a' cannot be loaded: "
+         "CUDA_ERROR_OTHER"},
+        {"cuLibraryGetKernel", MOE_DEVICE_ERROR,
+         "kernel 'twice_map_rows_0' is not in its binary: "
+         "CUDA_ERROR_OTHER"}}) {
+    setenv("FAKE_CUDA_FAIL", function, 1);
+    EXPECT_EQ(callInChild(4), status) << function;
+    EXPECT_TRUE(says(expected)) << message;
+  }
+}
+
+TEST_F(CudaTest, RefusesALibraryThatIsNoDriver) {
+  setenv("MOE_LIBCUDA", "libm.so.6", 1);
+  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("'libm.so.6' does not say its version, as an NVIDIA driver "
+                   "does: install one, or set MOE_LIBCUDA"))
+      << message;
+  setenv("MOE_LIBCUDA", MOE_TEST_OLD_LIBCUDA, 1);
+  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
+  EXPECT_TRUE(says("the NVIDIA driver has no cuTensorMapEncodeTiled: install a "
+                   "newer driver"))
+      << message;
+}
+
+TEST_F(CudaTest, RefusesLaunchesBeforeTheDriverDoes) {
+  // What the host part of compiled code may ask, in a call without a module.
+  auto ask = [&](auto body) {
+    moe_test::finish(moe_test::start([&] {
+      moe::KernelEntry kernel{"image", 5, "k"};
+      moe::GPUKernels kernels(kernel, 13000, *moe::findGPUTarget("sm_90a"));
+      llvm::Error error = kernels.call(0, nullptr, body);
+      moe_test::writeFile(folder / "message", llvm::toString(std::move(error)));
+      return 0;
+    }));
+    message = moe_test::readFile(folder / "message");
+  };
+  ask([] { moe_rt_launch(0, int64_t(1) << 31, 1, 1, 32, 1, 1, 0, nullptr); });
+  EXPECT_TRUE(says("kernel 'k' with grid 2147483648x1x1, block 32x1x1 and 0 "
+                   "bytes of dynamic shared memory"))
+      << message;
+  setenv("FAKE_CUDA_FAIL", "cuKernelSetAttribute", 1);
+  ask([] { moe_rt_launch(0, 1, 1, 1, 32, 1, 1, 1 << 20, nullptr); });
+  EXPECT_TRUE(says("1048576 bytes of dynamic shared memory: CUDA_ERROR_OTHER"))
+      << message;
+  unsetenv("FAKE_CUDA_FAIL");
+  ask([] {
+    int64_t dims[6] = {8, 7}, strides[6] = {}, box[6] = {4, 2};
+    alignas(64) char map[128];
+    moe_rt_tensor_map(map, 256, 0, 6, dims, strides, box, 0);
+    moe_rt_launch(0, 1, 1, 1, 32, 1, 1, 0, nullptr); // Not after a failure.
+  });
+  EXPECT_TRUE(says("a tensor map of rank 6, sizes/box 8/4x7/2x0/0x0/0x0/0, at "
+                   "address 100 cannot be made: CUDA_ERROR_OTHER"))
+      << message;
 }
 
 TEST_F(CudaTest, RefusesADriverThatIsTooOld) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands for libcuda.so.1 where there is no GPU: writes what it is asked into
  * FAKE_CUDA_LOG, says that it is version FAKE_CUDA_VERSION and its device of
- * FAKE_CUDA_CAPABILITY, and refuses to launch the kernel FAKE_CUDA_REFUSE.
- * Kernels do nothing; memory and events are there for moe-run. */
+ * FAKE_CUDA_CAPABILITY, refuses to launch the kernel FAKE_CUDA_REFUSE, and
+ * fails in the function FAKE_CUDA_FAIL. Kernels do nothing; memory and events
+ * are there for moe-run. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,18 @@ static int number(const char *name, int otherwise) {
   return value ? atoi(value) : otherwise;
 }
 
-EXPORT int cuInit(unsigned flags) { return (int)flags; }
+static int fails(const char *function) {
+  const char *asked = getenv("FAKE_CUDA_FAIL");
+  return asked && strcmp(asked, function) == 0;
+}
+#define MAY_FAIL                                                               \
+  if (fails(__func__))                                                         \
+  return 999
+
+EXPORT int cuInit(unsigned flags) {
+  MAY_FAIL;
+  return (int)flags;
+}
 EXPORT int cuDriverGetVersion(int *version) {
   *version = number("FAKE_CUDA_VERSION", 13000);
   return 0;
@@ -52,6 +64,7 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device) {
 static __thread intptr_t stack[8];
 static __thread int depth;
 EXPORT int cuDevicePrimaryCtxRetain(void **context, int device) {
+  MAY_FAIL;
   say("retain%s %ld\n", "", device, 0, 0, 0);
   *context = (void *)(intptr_t)device;
   return 0;
@@ -65,6 +78,7 @@ EXPORT int cuCtxGetDevice(int *device) {
   return 0;
 }
 EXPORT int cuCtxPushCurrent_v2(void *context) {
+  MAY_FAIL;
   stack[depth++] = (intptr_t)context;
   return 0;
 }
@@ -76,6 +90,7 @@ EXPORT int cuCtxPopCurrent_v2(void **context) {
 EXPORT int cuLibraryLoadData(void **library, const void *image, void *a,
                              void *b, unsigned c, void *d, void *e,
                              unsigned f) {
+  MAY_FAIL;
   (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
   say("load %.5s\n", image, 0, 0, 0, 0);
   *library = (void *)image;
@@ -86,12 +101,14 @@ EXPORT int cuLibraryUnload(void *library) {
   return 0;
 }
 EXPORT int cuLibraryGetKernel(void **kernel, void *library, const char *name) {
+  MAY_FAIL;
   (void)library;
   *kernel = (void *)name;
   return 0;
 }
 EXPORT int cuKernelSetAttribute(int attribute, int value, void *kernel,
                                 int device) {
+  MAY_FAIL;
   say("attribute %s %ld %ld %ld\n", kernel, attribute, value, device, 0);
   return 0;
 }
@@ -109,6 +126,7 @@ EXPORT int cuLaunchKernel(void *kernel, unsigned gx, unsigned gy, unsigned gz,
       depth ? stack[depth - 1] : -1, 0, 0);
   return 0;
 }
+#ifndef FAKE_CUDA_WITHOUT_TENSOR_MAPS
 EXPORT int cuTensorMapEncodeTiled(void *map, int dtype, uint32_t rank,
                                   void *address, const uint64_t *sizes,
                                   const uint64_t *strides, const uint32_t *box,
@@ -119,6 +137,7 @@ EXPORT int cuTensorMapEncodeTiled(void *map, int dtype, uint32_t rank,
   memset(map, (int)box[0], 128);
   return rank > 5;
 }
+#endif
 
 /* Memory is the host's. */
 EXPORT int cuMemAlloc_v2(unsigned long long *address, size_t size) {
@@ -136,24 +155,29 @@ EXPORT int cuMemFree_v2(unsigned long long address) {
 }
 EXPORT int cuMemcpyHtoD_v2(unsigned long long to, const void *from,
                            size_t size) {
+  MAY_FAIL;
   memcpy((void *)(uintptr_t)to, from, size);
   return 0;
 }
 EXPORT int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t size) {
+  MAY_FAIL;
   memcpy(to, (void *)(uintptr_t)from, size);
   return 0;
 }
 
 /* The stream is 5; an event is when it was recorded, in half milliseconds. */
 EXPORT int cuStreamCreate(void **stream, unsigned flags) {
+  MAY_FAIL;
   *stream = (void *)5;
   return flags != 1;
 }
 EXPORT int cuStreamSynchronize(void *stream) {
+  MAY_FAIL;
   say("synchronize%s %ld\n", "", (long)(intptr_t)stream, 0, 0, 0);
   return 0;
 }
 EXPORT int cuEventCreate(void **event, unsigned flags) {
+  MAY_FAIL;
   *event = calloc(1, sizeof(long));
   return (int)flags;
 }

@@ -122,6 +122,18 @@ TEST_F(CallTest, NullTensor) {
   EXPECT_EQ(call(), "entry 'f', argument 'ids': the tensor is a null pointer");
 }
 
+TEST_F(CallTest, NoShape) {
+  x.tensor.shape = nullptr;
+  EXPECT_EQ(call(), "entry 'f', argument 'x': the tensor has no shape");
+}
+
+TEST_F(CallTest, CountForTheWorkspace) {
+  SmallVector<int64_t> symbols;
+  Error error = bindSymbols(manifest.entries["f"], {&x.tensor}, symbols);
+  EXPECT_EQ(toString(std::move(error)),
+            "entry 'f' takes 3 inputs and inouts, got 1");
+}
+
 TEST_F(CallTest, DType) {
   ids.tensor.dtype = {kDLInt, 32, 1};
   EXPECT_EQ(call(), "entry 'f', argument 'ids': dtype is int32, expected "
@@ -239,6 +251,10 @@ TEST_F(CallTest, Workspace) {
   workspace.tensor.byte_offset = 16;
   EXPECT_EQ(call(), "entry 'f': the workspace is not aligned to 64 bytes");
   workspace.tensor.byte_offset = 0;
+  workspace.shape[0] = -1;
+  EXPECT_EQ(call(), "entry 'f', argument 'workspace': dimension 0 is -1, which "
+                    "is negative");
+  workspace.shape[0] = 256;
   workspace.tensor.dtype = {kDLFloat, 32, 1};
   EXPECT_EQ(call(), "entry 'f', argument 'workspace': it is float32 [256], "
                     "expected one dimension of int8 or uint8");
@@ -253,6 +269,17 @@ TEST_F(CallTest, Constraint) {
   y.shape[0] = int64_t(1) << 31;
   EXPECT_EQ(call(), "entry 'f' needs 2*T <= 2147483647, T = 1073741824: slots "
                     "are counted in 32 bits");
+  manifest.entries["f"].constraints[0].minimum = 2;
+  EXPECT_EQ(call(), "entry 'f' needs 2*T >= 2 and <= 2147483647, T = "
+                    "1073741824: slots are counted in 32 bits");
+}
+
+TEST_F(CallTest, BytesThatOverflow) {
+  manifest.entries["f"].constraints.clear();
+  x.shape[0] = ids.shape[0] = int64_t(1) << 60;
+  y.shape[0] = int64_t(1) << 61;
+  EXPECT_EQ(call(), "entry 'f', argument 'x': the size of shape "
+                    "[1152921504606846976, 4] passes 63 bits: use fewer rows");
 }
 
 TEST_F(CallTest, SizesThatOverflow) {

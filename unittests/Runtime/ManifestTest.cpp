@@ -53,23 +53,54 @@ TEST(ManifestTest, ReadsAnEntry) {
 }
 
 TEST(ManifestTest, RefusesWhatItCannotTrust) {
-  EXPECT_NE(parseError("{").find("malformed manifest"), std::string::npos);
-  EXPECT_EQ(parseError("[]"), "malformed manifest: it is no object");
-  EXPECT_EQ(parseError("{}"), "malformed manifest: it has no 'abi'");
   EXPECT_EQ(parseError(R"({"abi": 2})"),
             "the module has ABI version 2, this library runs version 1: "
             "compile it again with this version's moe-compile");
-  EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f": {"symbols": ["T"]}}})"),
-            "malformed manifest: no input of entry 'f' has a dimension that is "
-            "'T' or a multiple of it");
-  EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f": {"inputs":
-              [{"name": "x", "dtype": "complex64", "dims": []}]}}})"),
-            "malformed manifest: unknown dtype 'complex64' of 'x'");
-  EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f": {"inputs":
-              [{"name": "x", "dtype": "int8", "dims": ["U"]}]}}})"),
-            "malformed manifest: dimension 'U' of 'x' is no linear expression "
-            "in the entry's symbols");
-  EXPECT_EQ(parseError(R"({"abi": 1, "entries": {"f":
-              {"workspace": {"align": 48, "terms": []}}}})"),
-            "malformed manifest: workspace alignment is no power of two");
+  EXPECT_TRUE(StringRef(parseError("{")).starts_with("malformed manifest: ["));
+  auto malformed = [](StringRef json) {
+    std::string message = parseError(json);
+    StringRef text = message;
+    EXPECT_TRUE(text.consume_front("malformed manifest: ")) << text.str();
+    EXPECT_TRUE(text.consume_back("; compile the module again")) << text.str();
+    return text.str();
+  };
+  EXPECT_EQ(malformed("[]"), "it is no object");
+  EXPECT_EQ(malformed("{}"), "it has no 'abi'");
+  EXPECT_EQ(malformed(R"({"abi": 1})"), "it has no 'entries'");
+  EXPECT_EQ(malformed(R"({"abi": 1, "entries": {"f": 2}})"),
+            "entry 'f' is no object");
+  auto entry = [&](StringRef fields) {
+    return malformed(
+        (R"({"abi": 1, "entries": {"f": {)" + fields + "}}}").str());
+  };
+  EXPECT_EQ(entry(R"("symbols": ["T"])"),
+            "no input of entry 'f' has a dimension that is 'T' or a multiple "
+            "of it");
+  EXPECT_EQ(entry(R"("symbols": ["2T"])"),
+            "a symbol of entry 'f' is no identifier");
+  EXPECT_EQ(entry(R"("align": 24)"),
+            "the alignment of entry 'f' is 24, no power of two up to 4096");
+  EXPECT_EQ(entry(R"("inputs": {})"), "'inputs' of entry 'f' is no list");
+  EXPECT_EQ(entry(R"("outputs": [1])"),
+            "an item of 'outputs' of entry 'f' is no object");
+  EXPECT_EQ(entry(R"("inputs": [{"name": "x", "dtype": "int8"}])"),
+            "'x' has no dims");
+  EXPECT_EQ(entry(R"("inputs":
+                [{"name": "x", "dtype": "complex64", "dims": []}])"),
+            "unknown dtype 'complex64' of 'x'");
+  EXPECT_EQ(entry(R"("inputs":
+                [{"name": "x", "dtype": "int8", "dims": ["U"]}])"),
+            "dimension 'U' of 'x' is no linear expression in the entry's "
+            "symbols");
+  EXPECT_EQ(entry(R"("workspace": {"align": 48, "terms": []})"),
+            "the workspace's alignment in entry 'f' is 48, no power of two up "
+            "to 2^20");
+  EXPECT_EQ(entry(R"("workspace": {"terms": [1]})"),
+            "a workspace term of entry 'f' is no object");
+  EXPECT_EQ(entry(R"("workspace": {"terms": [{"const": "8"}]})"),
+            "the workspace coefficient of 'const' in entry 'f' is no integer");
+  EXPECT_EQ(entry(R"("workspace": {"terms": [{"U": 8}]})"),
+            "unknown symbol 'U' in the workspace of entry 'f'");
+  EXPECT_EQ(entry(R"("constraints": [{"expr": "T*T"}])"),
+            "a constraint of entry 'f' has no linear 'expr'");
 }

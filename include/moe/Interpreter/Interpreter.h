@@ -18,8 +18,9 @@ struct InterpretOptions {
   bool round = false;
 };
 
-/// Call `entry` of the module. Rows that the dialect leaves unspecified are
-/// NaN. On failure a diagnostic names the op and its place.
+/// Call `entry` of the module, on arguments that fit its types. Rows that the
+/// dialect leaves unspecified are NaN. On failure a diagnostic names the op and
+/// its place.
 FailureOr<SmallVector<NDArray>> interpret(ModuleOp module, StringRef entry,
                                           ArrayRef<NDArray> arguments,
                                           const InterpretOptions &options = {});

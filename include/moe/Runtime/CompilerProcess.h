@@ -31,7 +31,7 @@ llvm::Expected<std::string> runCompiler(llvm::StringRef compiler,
 
 /// Writes the input of a crashed compilation to a file that `moe-opt
 /// --run-reproducer` takes, into `MOE_MLIR_REPRODUCER_DIR`, else the folder for
-/// temporary files. Returns its path, or "" if it could not be written.
+/// temporary files. Returns what to say of it: its path, or the remedy.
 std::string writeReproducer(llvm::StringRef input,
                             const CompileOptions &options, llvm::StringRef why);
 

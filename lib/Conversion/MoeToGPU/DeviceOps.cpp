@@ -120,12 +120,11 @@ LogicalResult mlir::moe::launchDeviceOps(
                               name)))
         return failure();
     } else if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op)) {
-      std::string name = nameOf(op);
-      Location loc = op->getLoc();
-      if (failed(launchLinalg(linalgOp, name)))
-        return emitError(loc)
-               << "'" << name
-               << "' has no parallel form; write it as linalg.generic";
+      if (!linalgOp.hasPureBufferSemantics())
+        return op->emitOpError()
+               << "is on tensors; bufferize before convert-moe-to-gpu";
+      if (failed(launchLinalg(linalgOp, nameOf(op))))
+        return failure();
     } else if (isa<memref::StoreOp>(op)) {
       launchAlone(op, nameOf(op));
     } else if (isa<memref::LoadOp>(op)) {

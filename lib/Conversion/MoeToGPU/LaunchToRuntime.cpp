@@ -69,7 +69,8 @@ LogicalResult Converter::scalarsOf(gpu::LaunchFuncOp launch,
   if (!type)
     return launch.emitOpError()
            << "passes a value of type " << argument.getType()
-           << ", which no kernel can take";
+           << ", which no kernel can take; bufferize before the kernel is "
+              "outlined";
   Value value = argument;
   if (type != argument.getType())
     value = UnrealizedConversionCastOp::create(b, type, argument).getResult(0);
@@ -113,11 +114,14 @@ func::FuncOp Converter::runtimeFunction() {
 LogicalResult Converter::convert(gpu::LaunchFuncOp launch) {
   auto function = launch->getParentOfType<func::FuncOp>();
   if (!function)
-    return launch.emitOpError() << "is not inside a func.func";
+    return launch.emitOpError() << "is not inside a func.func; run "
+                                   "convert-gpu-launch-to-runtime before "
+                                   "functions are converted";
   if (launch.getAsyncToken() || !launch.getAsyncDependencies().empty() ||
       launch.hasClusterSize())
     return launch.emitOpError() << "is asynchronous or has clusters; launches "
-                                   "follow each other on the caller's stream";
+                                   "follow each other on the caller's stream: "
+                                   "make it a plain launch";
   ImplicitLocOpBuilder b(launch.getLoc(), launch);
   auto number = [&](int64_t value) -> Value {
     return LLVM::ConstantOp::create(b, i64, b.getI64IntegerAttr(value));

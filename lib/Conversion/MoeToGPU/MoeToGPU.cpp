@@ -77,7 +77,8 @@ struct ConvertMoeToGPU
       op->erase();
     for (Operation *op : packs) {
       if (!op->use_empty()) {
-        op->emitOpError() << "has users that are not kernels on memrefs";
+        op->emitOpError() << "has users that are not kernels on memrefs; "
+                             "inline functions that take or return assignments";
         return signalPassFailure();
       }
       op->erase();

@@ -63,9 +63,8 @@ struct ConvertMoeToSCF
 
   void runOnOperation() override {
     if (vectorBits != 128 && vectorBits != 256 && vectorBits != 512) {
-      getOperation().emitError() << "convert-moe-to-scf wants vector-bits of "
-                                    "128, 256 or 512, got "
-                                 << vectorBits;
+      getOperation().emitError() << "wants vector-bits of 128, 256 or 512, got "
+                                 << vectorBits.getValue();
       return signalPassFailure();
     }
     CPUTarget target{vectorBits, hasFMA, hasAVX512BF16};
@@ -85,7 +84,8 @@ struct ConvertMoeToSCF
     }
     for (Operation *op : packs) {
       if (!op->use_empty()) {
-        op->emitOpError() << "has users that are not kernels on memrefs";
+        op->emitOpError() << "has users that are not kernels on memrefs; "
+                             "inline functions that take or return assignments";
         return signalPassFailure();
       }
       op->erase();

@@ -94,10 +94,12 @@ LogicalResult MoeOutlineTasks::outline(scf::ParallelOp loop,
                                  "0 in steps of 1, without reductions";
   if (loop->getParentOfType<scf::ParallelOp>())
     return loop.emitOpError() << "is inside another parallel loop; tasks do "
-                                 "not start tasks";
+                                 "not start tasks: make it scf.for";
   auto parent = loop->getParentOfType<func::FuncOp>();
   if (!parent)
-    return loop.emitOpError() << "is not inside a func.func";
+    return loop.emitOpError() << "is not inside a func.func; run "
+                                 "moe-outline-tasks before functions are "
+                                 "converted";
 
   // What the body uses: constants are made again, all else is passed.
   SetVector<Value> used;
@@ -115,7 +117,8 @@ LogicalResult MoeOutlineTasks::outline(scf::ParallelOp loop,
     Type type = converter.convertType(value.getType());
     if (!type)
       return loop.emitOpError() << "uses a value of type " << value.getType()
-                                << ", which cannot be passed to a task";
+                                << ", which cannot be passed to a task; "
+                                   "bufferize before moe-outline-tasks";
     fields.push_back(type);
   }
   auto context = LLVM::LLVMStructType::getLiteral(&getContext(), fields);

@@ -50,3 +50,48 @@ module attributes {gpu.container_module} {
     return
   }
 }
+
+// -----
+
+module attributes {gpu.container_module} {
+  gpu.binary @m [#gpu.object<#nvvm.target<chip = "sm_90a">, bin = "CUBIN">]
+  llvm.func @outside(%n: i64) {
+    %c1 = arith.index_cast %n : i64 to index
+    // expected-error @+1 {{is not inside a func.func; run convert-gpu-launch-to-runtime before functions are converted}}
+    gpu.launch_func @m::@k blocks in (%c1, %c1, %c1) threads in (%c1, %c1, %c1)
+    llvm.return
+  }
+}
+
+// -----
+
+module attributes {gpu.container_module} {
+  gpu.binary @m [#gpu.object<#nvvm.target<chip = "sm_90a">, bin = "CUBIN">]
+  func.func @async(%n: index) {
+    // expected-error @+1 {{is asynchronous or has clusters; launches follow each other on the caller's stream: make it a plain launch}}
+    %t = gpu.launch_func async @m::@k blocks in (%n, %n, %n) threads in (%n, %n, %n)
+    return
+  }
+}
+
+// -----
+
+module attributes {gpu.container_module} {
+  gpu.binary @m [#gpu.object<#nvvm.target<chip = "sm_90a">, bin = "CUBIN">]
+  func.func @clusters(%n: index) {
+    // expected-error @+1 {{is asynchronous or has clusters}}
+    gpu.launch_func @m::@k clusters in (%n, %n, %n) blocks in (%n, %n, %n) threads in (%n, %n, %n)
+    return
+  }
+}
+
+// -----
+
+module attributes {gpu.container_module} {
+  gpu.binary @m [#gpu.object<#nvvm.target<chip = "sm_90a">, bin = "CUBIN">]
+  func.func @tensor(%n: index, %x: tensor<4xf32>) {
+    // expected-error @+1 {{passes a value of type 'tensor<4xf32>', which no kernel can take; bufferize before the kernel is outlined}}
+    gpu.launch_func @m::@k blocks in (%n, %n, %n) threads in (%n, %n, %n) args(%x : tensor<4xf32>)
+    return
+  }
+}

@@ -26,3 +26,28 @@ func.func @host_read(%x: memref<4xf32>, %y: memref<4xf32>) {
   memref.store %v, %y[%c0] : memref<4xf32>
   return
 }
+
+// -----
+
+func.func @returned(%i: memref<?xi32>, %e: memref<8xi32>) -> !moe.assignment<?x2, 8> {
+  // expected-error @+1 {{has users that are not kernels on memrefs; inline functions that take or return assignments}}
+  %a = moe.pack_assignment %i, %i, %e, %e : memref<?xi32>, memref<?xi32>, memref<8xi32>, memref<8xi32> -> !moe.assignment<?x2, 8>
+  return %a : !moe.assignment<?x2, 8>
+}
+
+// -----
+
+func.func @unpacked(%i: memref<?xi32>, %e: memref<8xi32>) {
+  %a = moe.pack_assignment %i, %i, %e, %e : memref<?xi32>, memref<?xi32>, memref<8xi32>, memref<8xi32> -> !moe.assignment<?x2, 8>
+  // expected-error @+1 {{is not a kernel on memrefs; run moe-form-kernels and bufferize before convert-moe-to-gpu}}
+  %o, %p, %b, %n = moe.unpack_assignment %a : !moe.assignment<?x2, 8> -> tensor<?xi32>, tensor<?xi32>, tensor<8xi32>, tensor<8xi32>
+  return
+}
+
+// -----
+
+func.func @linalg_tensors(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // expected-error @+1 {{'linalg.add' op is on tensors; bufferize before convert-moe-to-gpu}}
+  %y = linalg.add ins(%x, %x : tensor<4xf32>, tensor<4xf32>) outs(%x : tensor<4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}

@@ -38,3 +38,43 @@ func.func @not_tasks(%x: memref<?xf32>, %n: index) {
   }
   return
 }
+
+// -----
+
+func.func @nested(%x: memref<?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %one = arith.constant 1.0 : f32
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    // expected-error @+1 {{is inside another parallel loop; tasks do not start tasks: make it scf.for}}
+    scf.parallel (%j) = (%c0) to (%n) step (%c1) {
+      memref.store %one, %x[%j] : memref<?xf32>
+    }
+  }
+  return
+}
+
+// -----
+
+llvm.func @outside(%n: i64) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %m = arith.index_cast %n : i64 to index
+  // expected-error @+1 {{is not inside a func.func; run moe-outline-tasks before functions are converted}}
+  scf.parallel (%i) = (%c0) to (%m) step (%c1) {
+  }
+  llvm.return
+}
+
+// -----
+
+func.func @tensor(%x: memref<?xf32>, %y: tensor<?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  // expected-error @+1 {{uses a value of type 'tensor<?xf32>', which cannot be passed to a task; bufferize before moe-outline-tasks}}
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %v = tensor.extract %y[%i] : tensor<?xf32>
+    memref.store %v, %x[%i] : memref<?xf32>
+  }
+  return
+}

@@ -7,6 +7,7 @@
 // RUN: not moe-compile %t/dependent.mlir 2>&1 | FileCheck %s --check-prefix=DEPENDENT
 // RUN: not moe-compile %t/type.mlir 2>&1 | FileCheck %s --check-prefix=TYPE
 // RUN: not moe-compile %t/attribute.mlir 2>&1 | FileCheck %s --check-prefix=ATTRIBUTE
+// RUN: not moe-compile %t/value.mlir 2>&1 | FileCheck %s --check-prefix=VALUE
 // RUN: not moe-compile %t/argument.mlir 2>&1 | FileCheck %s --check-prefix=ARGUMENT
 // RUN: not moe-compile %t/external.mlir 2>&1 | FileCheck %s --check-prefix=EXTERNAL
 // RUN: not moe-compile %t/nested.mlir 2>&1 | FileCheck %s --check-prefix=NESTED
@@ -49,6 +50,13 @@ func.func @f(%p: !llvm.ptr) {
 // ATTRIBUTE: attribute.mlir:1:1: error: attribute 'llvm.emit_c_interface' belongs to dialect 'llvm', which is not accepted
 //--- attribute.mlir
 func.func @f() attributes {llvm.emit_c_interface} {
+  return
+}
+
+// VALUE: value.mlir:2:8: error: it uses a type or attribute of a dialect that is not accepted: {{.*}}#complex.number{{.*}}; accepted are builtin, moe, func, arith, math, tensor, linalg
+//--- value.mlir
+func.func @f() {
+  %c = arith.constant {number = #complex.number<:f64 1.0, 2.0>} 1.0 : f32
   return
 }
 

@@ -5,6 +5,7 @@
 // RUN: cat %t/segv/moe-crash-*.mlir | FileCheck %s --check-prefix=REPRODUCER
 // RUN: not ls %t/out.moe
 // RUN: env MOE_MLIR_TEST_CRASH=fatal MOE_MLIR_REPRODUCER_DIR=%t/fatal not moe-compile %s 2>&1 | FileCheck %s --check-prefix=FATAL
+// RUN: env MOE_MLIR_TEST_CRASH=segv MOE_MLIR_REPRODUCER_DIR=/proc/none not moe-compile %s 2>&1 | FileCheck %s --check-prefix=NOWHERE
 
 // A reproducer runs again, for a GPU too.
 // RUN: moe-opt --run-reproducer %t/segv/moe-crash-*.mlir -o /dev/null
@@ -20,6 +21,7 @@
 // REPRODUCER: func.func @f
 // REPRODUCER: mlir_reproducer: {
 // REPRODUCER-NEXT: pipeline: "builtin.module(moe-to-cpu)",
+// NOWHERE: error: the compiler crashed: signal 11 (Segmentation fault); no reproducer could be written: set MOE_MLIR_REPRODUCER_DIR to a folder that can be
 // FATAL: LLVM ERROR: forced by MOE_MLIR_TEST_CRASH
 // FATAL: the compiler crashed: signal 6 (Aborted)
 

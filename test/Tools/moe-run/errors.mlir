@@ -28,7 +28,12 @@
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/huge.npy 2>&1 | FileCheck %s --check-prefix=HUGE
 // RUN: %python -c "h = b'{no header'; open(r'%t/header.npy', 'wb').write(b'\x93NUMPY\x01\x00' + bytes([len(h), 0]) + h)"
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/header.npy 2>&1 | FileCheck %s --check-prefix=HEADER
+// RUN: not moe-run %s --entry=same --interpret --random --dim T=100000000000 2>&1 | FileCheck %s --check-prefix=LARGE
+// RUN: not moe-run %s --entry=same --random --dim T=4611686018427387904 2>&1 | FileCheck %s --check-prefix=OVERFLOW
 
+// LARGE: moe-run: error: argument x is float32 (100000000000, 4), more than this machine's memory: give smaller --dim
+// LARGE-NOT: {{.}}
+// OVERFLOW: moe-run: error: argument x is float32 (4611686018427387904, 4), more than this machine's memory: give smaller --dim
 // FILE: moe-run: error: cannot open input file {{.*}}none.mlir
 // NOENTRY: moe-run: error: say which entry to run with --entry; the module has same, index, wide, flat
 // ENTRY: moe-run: error: no entry 'g'; the module has same, index, wide, flat

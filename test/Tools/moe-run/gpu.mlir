@@ -29,6 +29,13 @@
 // RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_CAPABILITY=80 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=OTHER
 // RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_MEMORY=40 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=MEMORY
 // RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_REFUSE=twice_map_rows_0 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=REFUSED
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuDevicePrimaryCtxRetain not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=CONTEXT
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuCtxPushCurrent_v2 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=CONTEXT
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuStreamCreate not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=STREAM
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuMemcpyHtoD_v2 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=THERE
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuMemcpyDtoH_v2 not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=BACK
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuStreamSynchronize not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 2>&1 | FileCheck %s --check-prefix=CALL
+// RUN: env MOE_LIBCUDA=%fake_cuda FAKE_CUDA_FAIL=cuEventCreate not moe-run %s --target=sm_90a --opt=ptxas=none --random --dim T=3 --benchmark=2 2>&1 | FileCheck %s --check-prefix=EVENT
 // RUN: not moe-run %s --target=tpu --random --dim T=3 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
 // NODRIVER: moe-run: error: target '{{sm_90a|cuda}}' needs a GPU to run: no NVIDIA driver here (/no/such/libcuda.so: {{.*}})
@@ -38,6 +45,12 @@
 // OTHER: moe-run: error: the module was compiled for 'sm_90a' as PTX, which runs on sm_90 alone; cuda:0 is sm_80: compile for 'sm_80'
 // MEMORY: moe-run: error: cuda:0: 48 bytes of device memory: CUDA_ERROR_OTHER (2)
 // REFUSED: moe-run: error: kernel 'twice_map_rows_0' with grid 1x1x1, block 256x1x1 and 0 bytes of dynamic shared memory: CUDA_ERROR_ILLEGAL_ADDRESS (700, an illegal memory access was encountered)
+// CONTEXT: moe-run: error: target 'sm_90a' needs a GPU to run: cuda:0: no context: CUDA_ERROR_OTHER (999)
+// STREAM: moe-run: error: target 'sm_90a' needs a GPU to run: cuda:0: no stream: CUDA_ERROR_OTHER (999)
+// THERE: moe-run: error: cuda:0: copying to the device: CUDA_ERROR_OTHER (999)
+// BACK: moe-run: error: cuda:0: copying from the device: CUDA_ERROR_OTHER (999)
+// CALL: moe-run: error: cuda:0: the call: CUDA_ERROR_OTHER (999)
+// EVENT: moe-run: error: cuda:0: no event: CUDA_ERROR_OTHER (999)
 // UNKNOWN: error: target 'tpu' is not built; the targets are cpu, sm_80,
 
 func.func @twice(%x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", 4]})

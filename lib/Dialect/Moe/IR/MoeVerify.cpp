@@ -77,7 +77,8 @@ LogicalResult mlir::moe::verifyWeights(Operation *op, StringRef what, Type type,
 }
 
 int64_t mlir::moe::widthOf(TypeRange types, ArrayAttr ports) {
-  for (auto [type, attr] : llvm::zip_equal(types, ports)) {
+  // Verifiers ask before they know that there is a port for each.
+  for (auto [type, attr] : llvm::zip(types, ports)) {
     auto port = cast<PortAttr>(attr);
     auto shaped = cast<ShapedType>(type);
     if (port.hasColumns() && shaped.getRank() == 2 &&
@@ -94,6 +95,7 @@ unsigned mlir::moe::valuesBefore(ArrayAttr ports, unsigned i) {
   return values;
 }
 
+/// Without an assignment all ports are in token or slot order.
 static LogicalResult verifyPort(Operation *op, StringRef what, Type type,
                                 PortAttr port, AssignmentType assignment,
                                 int64_t &width) {
@@ -106,9 +108,6 @@ static LogicalResult verifyPort(Operation *op, StringRef what, Type type,
     rows = assignment.getExperts();
   } else if (assignment) {
     rows = getNumRows(port.getOrder(), assignment);
-  } else if (port.getOrder() == RowOrder::Grouped) {
-    return op->emitOpError()
-           << what << " is in grouped order: it needs an assignment";
   }
   switch (port.getKind()) {
   case PortKind::Rows:
@@ -183,7 +182,8 @@ LogicalResult mlir::moe::verifyRowwiseRegion(Operation *op, Region &region,
                                << " to be " << *compute << ", got " << type;
   auto yield = dyn_cast<YieldOp>(block.back());
   if (!yield)
-    return op->emitOpError() << "wants its region to end in moe.yield";
+    return op->emitOpError() << "wants its region to end in moe.yield, got "
+                             << block.back().getName();
   unsigned values = valuesBefore(outPorts, outPorts.size());
   if (yield.getNumOperands() != values)
     return op->emitOpError()

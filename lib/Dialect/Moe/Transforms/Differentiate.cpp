@@ -258,8 +258,10 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
     for (int64_t i : withoutCotangent)
       if (i < 0 || i >= int64_t(primal.getNumResults()))
         return primal.emitError()
-               << "has " << primal.getNumResults()
-               << " results; without-cotangent=" << i << " is none";
+               << "@" << primal.getSymName() << " has "
+               << primal.getNumResults()
+               << " results, numbered from 0; without-cotangent=" << i
+               << " is none of them";
 
     auto joint = cast<func::FuncOp>(primal->clone());
     joint.setSymName(name);

@@ -147,7 +147,8 @@ struct CombineModel : DifferentiableModel<CombineModel, CombineOp> {
             inOrder(typeOf(gates), RowOrder::Grouped, true, rows.type());
         SmallVector<Type> types{spread.getType(), grouped.getType(), type};
         if (failed(getComputeType(types, op.getContext())))
-          return vjp.refuse(op, "it mixes f64 with narrower floats");
+          return vjp.refuse(op, "it mixes f64 with narrower floats; "
+                                "make all f64, or none");
         Value dot = rows.rowwise(RowOrder::Grouped, {spread, grouped},
                                  {PortKind::Rows, PortKind::Rows}, type,
                                  PortKind::Sum, product);
@@ -158,7 +159,8 @@ struct CombineModel : DifferentiableModel<CombineModel, CombineOp> {
       Value groupedGates = rows.group(gates, RowOrder::Slot, true);
       SmallVector<Type> types{spread.getType(), groupedGates.getType()};
       if (failed(getComputeType(types, op.getContext())))
-        return vjp.refuse(op, "it mixes f64 with narrower floats");
+        return vjp.refuse(op, "it mixes f64 with narrower floats; "
+                              "make all f64, or none");
       spread = rows.rowwise(RowOrder::Grouped, {spread, groupedGates},
                             {PortKind::Rows, PortKind::Scalar},
                             spread.getType(), PortKind::Rows, product);

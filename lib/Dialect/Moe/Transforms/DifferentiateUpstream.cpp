@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "llvm/Support/ScopedPrinter.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -206,7 +207,9 @@ struct LinalgModel : DifferentiableModel<LinalgModel<Op>, Op> {
     Operation *yield = body->getTerminator();
     for (AffineMap map : op.getIndexingMapsArray())
       if (!map.isProjectedPermutation())
-        return vjp.refuse(op, "its indexing maps are no permutations of loops");
+        return vjp.refuse(op, "its indexing map " + llvm::to_string(map) +
+                                  " is no permutation of loops; write it with "
+                                  "slices");
     // The value that each result maps or sums.
     SmallVector<Value> mapped;
     for (OpOperand &init : op.getDpsInitsMutable()) {

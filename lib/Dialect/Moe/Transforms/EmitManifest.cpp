@@ -84,8 +84,9 @@ FailureOr<DictionaryAttr> Entry::describe(BlockArgument argument) {
     std::optional<LinearExpr> size = LinearExpr::fromAttribute(dim);
     if (!size)
       return function.emitError()
-             << "moe.dims of argument #" << index << " has " << dim
-             << ", which is no linear expression";
+             << "moe.dims of argument #" << index << " of '"
+             << function.getSymName() << "' has " << dim
+             << ", which is no linear expression of names, such as \"2*T\"";
     for (auto &[symbol, coefficient] : size->getTerms())
       if (Attribute attr = b.getStringAttr(symbol);
           !llvm::is_contained(symbols, attr))
@@ -100,7 +101,8 @@ LogicalResult Entry::addConstraints(Dimensions &dims) {
     auto slots = dims.sizeOf(pack.getOrder(), 0);
     if (!slots) {
       pack.emitOpError() << "has a number of slots that does not follow from "
-                            "the sizes of the function's arguments";
+                            "the sizes of the function's arguments; make "
+                            "tables as large as the ids say";
       return WalkResult::interrupt();
     }
     if (slots->asConstant())

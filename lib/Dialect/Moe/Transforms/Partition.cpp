@@ -474,7 +474,9 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
     for (Value value : joint.first)
       if (tainted.contains(value))
         return function.emitError()
-               << "has a result that depends on a cotangent";
+               << "@" << function.getSymName()
+               << " has a result that depends on a cotangent, and forward has "
+                  "none; run moe-differentiate again";
 
     FailureOr<Dimensions> dims = Dimensions::read(function);
     if (failed(dims))
@@ -698,9 +700,9 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       }
       if (!best) {
         joint.block->getParentOp()->emitWarning()
-            << "saves " << saved << " bytes, more than the budget of "
-            << int64_t(budgetBytes)
-            << "; computing more products again saves nothing";
+            << "saves " << saved
+            << " bytes, more than budget-bytes=" << int64_t(budgetBytes)
+            << "; computing more products again saves nothing: give it as much";
         break;
       }
       best->emitRemark() << "computed again in backward: "

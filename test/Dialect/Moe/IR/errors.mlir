@@ -626,3 +626,48 @@ func.func @grouped_without(%x: tensor<?x4xf32>) {
   }
   return
 }
+
+// -----
+
+func.func @rowwise_slot_scalar(%x: tensor<?x16xf32>, %s: tensor<?xf32>) {
+  // expected-error@+1 {{wants operand #1 to be (T, K), got 'tensor<?xf32>'}}
+  %y = moe.rowwise slot ins(%x : tensor<?x16xf32> rows, %s : tensor<?xf32> scalar) outs(tensor<?x16xf32> rows) {
+  ^bb0(%v: f32, %w: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @rowwise_terminator(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{wants its region to end in moe.yield, got ub.unreachable}}
+  %y = moe.rowwise token ins(%x : tensor<?x16xf32> rows) outs(tensor<?x16xf32> rows) {
+  ^bb0(%v: f32):
+    ub.unreachable
+  }
+  return
+}
+
+// -----
+
+// The forms that only generic syntax can write.
+func.func @rowwise_ports(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{has 1 operands and 2 ports for them}}
+  %y = "moe.rowwise"(%x) <{in_ports = [#moe.port<rows token>, #moe.port<rows token>], operandSegmentSizes = array<i32: 0, 1>, order = #moe<order token>, out_ports = [#moe.port<rows token>]}> ({
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }) : (tensor<?x16xf32>) -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @rowwise_orders(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{wants every row in token order, got the port #moe.port<rows slot>}}
+  %y = "moe.rowwise"(%x) <{in_ports = [#moe.port<rows slot>], operandSegmentSizes = array<i32: 0, 1>, order = #moe<order token>, out_ports = [#moe.port<rows token>]}> ({
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }) : (tensor<?x16xf32>) -> tensor<?x16xf32>
+  return
+}

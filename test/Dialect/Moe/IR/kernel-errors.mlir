@@ -393,3 +393,45 @@ func.func @combine_addends(%x: tensor<?x16xf32>, %o: tensor<4x16xf32>, %a: !moe.
   }
   return
 }
+
+// -----
+
+func.func @outer_types(%x: tensor<?x16xf32>, %dy: tensor<?x32xbf16>, %a: !moe.assignment<?x2, 8>, %o: tensor<8x32x16xf32>) {
+  // expected-error@+1 {{wants x and dy of one element type, got 'tensor<?x16xf32>' and 'tensor<?x32xbf16>'}}
+  %y = moe.grouped_outer by %a : !moe.assignment<?x2, 8> x(%x from token : tensor<?x16xf32>) dy(%dy from grouped : tensor<?x32xbf16>) out_in outs(%o : tensor<8x32x16xf32>)
+  return
+}
+
+// -----
+
+func.func @combine_partials(%x: tensor<?x16xf32>, %p: tensor<7x1xf32>, %s: tensor<4x2xf32>, %o: tensor<4x16xf32>, %a: !moe.assignment<4x2, 8>) {
+  // expected-error@+1 {{wants partials to fold to have 8 rows in grouped order by '!moe.assignment<4x2, 8>', got 'tensor<7x1xf32>'}}
+  %y:2 = moe.combine_rows by %a : !moe.assignment<4x2, 8> ins(%x : tensor<?x16xf32> rows grouped) folds(%p : tensor<7x1xf32>) outs(%o : tensor<4x16xf32> rows token, %s : tensor<4x2xf32> scalar slot) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+// Without an out, which only generic syntax can write.
+func.func @combine_no_out(%x: tensor<?x16xf32>, %p: tensor<?x1xf32>, %a: !moe.assignment<?x2, 8>) {
+  // expected-error@+1 {{wants an out for each of its 1 folds, got 0}}
+  "moe.combine_rows"(%a, %x, %p) <{in_ports = [#moe.port<rows grouped>], operandSegmentSizes = array<i32: 1, 1, 0, 1, 0>, out_ports = []}> ({
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }) : (!moe.assignment<?x2, 8>, tensor<?x16xf32>, tensor<?x1xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @map_ports_of_ins(%x: tensor<?x16xf32>) {
+  // expected-error@+1 {{has 1 operands and 0 ports for them}}
+  %y = "moe.map_rows"(%x, %x) <{in_ports = [], operandSegmentSizes = array<i32: 0, 1, 1>, order = #moe<order token>, out_ports = [#moe.port<rows token>]}> ({
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }) : (tensor<?x16xf32>, tensor<?x16xf32>) -> tensor<?x16xf32>
+  return
+}

@@ -140,3 +140,21 @@ func.func @twice(%x: memref<16xf32>, %w: memref<?xi8>) attributes {moe.workspace
 func.func @reserved(%x: memref<?xf32> {moe.dims = ["const"]}) {
   return
 }
+
+// -----
+
+func.func @columns(%x: memref<4x8xf32>) {
+  // expected-error @below {{has the layout 'memref<4x8xf32, strided<[1, 4]>>'; only row-major buffers are planned}}
+  %a = memref.alloc() : memref<4x8xf32, strided<[1, 4]>>
+  memref.copy %x, %a : memref<4x8xf32> to memref<4x8xf32, strided<[1, 4]>>
+  return
+}
+
+// -----
+
+// expected-error @below {{'branches' has control flow; plan it before loops are lowered to branches}}
+func.func @branches(%x: memref<16xf32>) {
+  cf.br ^next
+^next:
+  return
+}

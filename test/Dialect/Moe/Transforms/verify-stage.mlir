@@ -6,6 +6,7 @@
 // RUN: not moe-opt %t/layer.mlir --moe-expand-assignment --moe-form-kernels --moe-verify-stage=stage=bufferized 2>&1 | FileCheck %s --check-prefix=BUFFERIZED
 // RUN: not moe-opt %t/layer.mlir --moe-expand-assignment --moe-form-kernels --canonicalize --cse --moe-bufferize --moe-verify-stage=stage=bufferized 2>&1 | FileCheck %s --check-prefix=ALLOC
 // RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=loops 2>&1 | FileCheck %s --check-prefix=LOOPS
+// RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=kernels 2>&1 | FileCheck %s --check-prefix=KERNELS
 // RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=llvm 2>&1 | FileCheck %s --check-prefix=LLVM
 // RUN: not moe-opt %t/layer.mlir --moe-verify-stage=stage=nowhere 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 // RUN: not moe-opt %t/tables.mlir --moe-verify-stage=stage=fused 2>&1 | FileCheck %s --check-prefix=TABLES
@@ -13,12 +14,13 @@
 // CHECK: func.func @layer
 // EXPANDED: error: 'moe.assign' op is not legal at stage 'expanded'; moe-expand-assignment makes assignments from their tables
 // FUSED: error: 'moe.group' op is not legal at stage 'fused'; moe-form-kernels makes kernels of level 1
-// INPUT: error: 'moe.sort_slots' op is not legal at stage 'input'; layers are written with level 1 of moe
+// INPUT: error: 'moe.sort_slots' op is not legal at stage 'input'; layers are written with level 1 of moe, func, arith, math, tensor and linalg
+// KERNELS: error: 'moe.assign' op is not legal at stage 'kernels'; convert-moe-to-gpu makes launches of all that touches a tensor
 // BUFFERIZED: is not legal at stage 'bufferized'; bufferize, then plan temporaries with moe-plan-workspace
 // ALLOC: error: 'memref.alloc' op is not legal at stage 'bufferized'; bufferize, then plan
 // LOOPS: error: 'moe.assign' op is not legal at stage 'loops'; convert-moe-to-scf makes loops of kernels
 // LLVM: is not legal at stage 'llvm'; every op becomes LLVM's
-// UNKNOWN: error: moe-verify-stage knows no stage 'nowhere'; stages are input
+// UNKNOWN: error: moe-verify-stage knows no stage 'nowhere'; stages are input, differentiated, expanded, fused, bufferized, loops, kernels and llvm
 // TABLES: error: 'moe.sort_slots' op writes a table (order) of an assignment; give it a buffer of its own
 // TABLES: note: packed here
 

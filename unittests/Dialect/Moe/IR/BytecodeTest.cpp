@@ -82,7 +82,8 @@ TEST_F(MoeBytecode, HoldsNoText) {
 
 TEST_F(MoeBytecode, RefusesNewerVersions) {
   EXPECT_FALSE(read(write(MoeDialectVersion::current + 1)));
-  EXPECT_NE(message.find("newer than version 2 that is read here; update"),
+  EXPECT_NE(message.find("bytecode of version 3 of the moe dialect, newer than "
+                         "version 2 that is read here; update moe-mlir"),
             std::string::npos)
       << message;
 }
@@ -101,6 +102,13 @@ TEST_F(MoeBytecode, RefusesUnknownCodesAndCases) {
     EXPECT_FALSE(read(value));
     messages += message;
   }
+  // !moe.assignment<3x1, 4> is code 0; numbers with a sign are in zigzag.
+  size_t at = bytes.find("\x01\x0d\x05\x11");
+  ASSERT_NE(at, std::string::npos);
+  bytes[at] = 2 * 63 + 1;
+  EXPECT_FALSE(read(bytes));
+  EXPECT_NE(message.find("unknown code 63 of a moe type"), std::string::npos)
+      << message;
   EXPECT_NE(messages.find("unknown code 63 of a moe attribute"),
             std::string::npos)
       << messages;

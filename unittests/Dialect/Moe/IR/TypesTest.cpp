@@ -6,6 +6,7 @@
 #include "moe/Dialect/Moe/IR/Moe.h"
 
 #include "mlir/AsmParser/AsmParser.h"
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/MLIRContext.h"
 #include "gtest/gtest.h"
 
@@ -85,6 +86,24 @@ TEST_F(MoeTypes, Ports) {
   auto scalar = PortAttr::get(&context, PortKind::Scalar, RowOrder::Slot);
   EXPECT_FALSE(scalar.hasColumns());
   EXPECT_EQ(scalar.numValues(), 1);
+}
+
+TEST_F(MoeTypes, ImpossiblePortsAndVariantsAreRefused) {
+  auto refuse = [&] { return emitError(UnknownLoc::get(&context)); };
+  EXPECT_EQ(firstError([&] {
+              EXPECT_FALSE(PortAttr::getChecked(
+                  refuse, &context, PortKind::Rows, RowOrder::Slot,
+                  ColumnLayout::Single, int64_t(2)));
+            }),
+            "a port with single columns has count 1, got 2");
+  EXPECT_EQ(firstError([&] {
+              EXPECT_FALSE(VariantAttr::getChecked(
+                  refuse, &context, Structure::Cooperative, int64_t(128),
+                  int64_t(0), int64_t(3), int64_t(0), StringAttr(),
+                  HostValue::None, int64_t(0)));
+            }),
+            "a variant's numbers are at least 1, got tile 128x0 stages 3 "
+            "buffers 0 from 0");
 }
 
 TEST_F(MoeTypes, RowSumSegments) {
