@@ -339,6 +339,41 @@ static LogicalResult run(tensor::ConcatOp op, Frame &frame) {
   return success();
 }
 
+static LogicalResult run(tensor::PadOp op, Frame &frame) {
+  const NDArray &source = frame[op.getSource()];
+  SmallVector<int64_t> low = valuesOf(op.getStaticLow(), op.getLow(), frame);
+  SmallVector<int64_t> high = valuesOf(op.getStaticHigh(), op.getHigh(), frame);
+  SmallVector<int64_t> shape;
+  for (auto [size, before, after] :
+       llvm::zip_equal(source.shape(), low, high)) {
+    if (before < 0 || after < 0)
+      return op.emitOpError()
+             << "pads with " << std::min(before, after) << " elements";
+    shape.push_back(before + size + after);
+  }
+  FailureOr<ScalarProgram> program =
+      ScalarProgram::compile(op.getRegion().front(), frame);
+  if (failed(program))
+    return failure();
+  NDArray out(*getDType(op.getType().getElementType()), shape);
+  int64_t n = 0;
+  forEachIndex(shape, [&](ArrayRef<int64_t> index) {
+    SmallVector<Scalar> arguments;
+    SmallVector<int64_t> place;
+    bool inside = true;
+    for (auto [i, before, size] : llvm::zip_equal(index, low, source.shape())) {
+      arguments.push_back(scalar(i));
+      place.push_back(i - before);
+      inside &= 0 <= i - before && i - before < size;
+    }
+    put(out, n++,
+        inside ? at(source, flatten(source.shape(), place))
+               : program->run(arguments).front());
+  });
+  frame.set(op, std::move(out));
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // linalg
 //===----------------------------------------------------------------------===//
@@ -425,7 +460,7 @@ std::optional<LogicalResult> interpreter::runUpstream(Operation *op,
             tensor::CastOp, tensor::ExtractOp, tensor::InsertOp,
             tensor::FromElementsOp, tensor::SplatOp, tensor::ReshapeOp,
             tensor::ExpandShapeOp, tensor::CollapseShapeOp,
-            tensor::ExtractSliceOp, tensor::InsertSliceOp, tensor::ConcatOp>(
-          [&](auto op) { return run(op, frame); })
+            tensor::ExtractSliceOp, tensor::InsertSliceOp, tensor::ConcatOp,
+            tensor::PadOp>([&](auto op) { return run(op, frame); })
       .Default([&](Operation *op) { return runElementwise(op, frame); });
 }

@@ -447,6 +447,20 @@ func.func @f(%x: tensor<?x6xf64>, %y: tensor<?x2xf64>) -> tensor<?x3xf64> {
     check(text, function, [random(4, 6), random(4, 2)], [0, 1])
 
 
+def test_padding():
+    text = """
+func.func @f(%x: tensor<?x3xf64>) -> tensor<?x6xf64> {
+  %half = arith.constant 0.5 : f64
+  %p = tensor.pad %x low[0, 1] high[0, 2] {
+  ^bb0(%i: index, %j: index):
+    tensor.yield %half : f64
+  } : tensor<?x3xf64> to tensor<?x6xf64>
+  %o = arith.mulf %p, %p : tensor<?x6xf64>
+  return %o : tensor<?x6xf64>
+}"""
+    check(text, lambda x: torch.nn.functional.pad(x, (1, 2), value=0.5) ** 2, [random(4, 3)], [0])
+
+
 def test_argument_without_a_path():
     text = """
 func.func @f(%x: tensor<?x2xf64>, %y: tensor<?x2xf64>) -> (tensor<?x2xf64>, tensor<?x2xf64>) {

@@ -1,5 +1,6 @@
 // What the interpreter cannot run names the op and its place.
 // RUN: not moe-run %s --entry=unknown --interpret --random --dim T=3 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+// RUN: not moe-run %s --entry=padded --interpret --random 2>&1 | FileCheck %s --check-prefix=PADDED
 // RUN: not moe-run %s --entry=region --interpret --random 2>&1 | FileCheck %s --check-prefix=REGION
 // RUN: not moe-run %s --entry=rows --interpret --random --dim T=3 --dim S=4 2>&1 | FileCheck %s --check-prefix=ROWS
 // RUN: not moe-run %s --entry=tables --interpret --random 2>&1 | FileCheck %s --check-prefix=TABLES
@@ -15,14 +16,21 @@
 // RUN: not moe-run %s --entry=resource --interpret --random --dim T=3 --dim S=4 2>&1 | FileCheck %s --check-prefix=RESOURCE
 // RUN: not moe-run %s --entry=window --interpret --random --dim T=3 --dim S=4 2>&1 | FileCheck %s --check-prefix=WINDOW
 
-// UNKNOWN: errors.mlir:[[#@LINE+3]]:8: error: 'tensor.pad' op is not known to the interpreter, which runs moe, func, and arith, math, tensor and linalg ops on tensors
-func.func @unknown(%x: tensor<?xf32> {moe.dims = ["T"]}) -> tensor<?xf32> {
+// UNKNOWN: errors.mlir:[[#@LINE+2]]:8: error: 'tensor.gather' op is not known to the interpreter, which runs moe, func, and arith, math, tensor and linalg ops on tensors
+func.func @unknown(%x: tensor<4xf32>, %i: tensor<2x1xi32>) -> tensor<2xf32> {
+  %y = tensor.gather %x[%i] gather_dims([0])
+      : (tensor<4xf32>, tensor<2x1xi32>) -> tensor<2xf32>
+  return %y : tensor<2xf32>
+}
+
+// PADDED: errors.mlir:[[#@LINE+3]]:8: error: 'tensor.pad' op pads with -1 elements
+func.func @padded(%x: tensor<4xf32>) -> tensor<4xf32> {
   %zero = arith.constant 0.0 : f32
-  %y = tensor.pad %x low[1] high[1] {
+  %y = tensor.pad %x low[-1] high[1] {
   ^bb0(%i: index):
     tensor.yield %zero : f32
-  } : tensor<?xf32> to tensor<?xf32>
-  return %y : tensor<?xf32>
+  } : tensor<4xf32> to tensor<4xf32>
+  return %y : tensor<4xf32>
 }
 
 // REGION: errors.mlir:[[#@LINE+6]]:12: error: 'vector.broadcast' op is not known to the interpreter in a region of scalars

@@ -17,7 +17,8 @@ struct CheckOptions {
   uint64_t seed = 0;
   /// Run compiled code too.
   bool compile = true;
-  /// Planted after each run of its pass, for tests of the checks themselves.
+  /// Planted after each run of its pass that changed the module, for tests of
+  /// the checks themselves.
   const Fault *fault = nullptr;
   /// The passes as they run, to stderr.
   bool verbose = false;

@@ -5,10 +5,13 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Builders.h"
 
@@ -297,29 +300,34 @@ static bool skipElement(Operation *root) {
   });
 }
 
-/// An output is described with the sizes of an input.
+/// An output is described with a row or column more: with one less its writer
+/// would pass its end.
 static bool misdescribe(Operation *root) {
   auto manifest = root->getAttrOfType<DictionaryAttr>("moe.manifest");
+  MLIRContext *context = root->getContext();
   NamedAttrList entries(manifest.getAs<DictionaryAttr>("entries"));
   for (NamedAttribute item : manifest.getAs<DictionaryAttr>("entries")) {
     NamedAttrList entry(cast<DictionaryAttr>(item.getValue()));
     auto outputs =
         llvm::to_vector(cast<ArrayAttr>(entry.get("outputs")).getValue());
-    auto inputs = cast<ArrayAttr>(entry.get("inputs"));
-    if (outputs.empty() || inputs.empty())
-      continue;
-    NamedAttrList output(cast<DictionaryAttr>(outputs[0]));
-    Attribute dims = cast<DictionaryAttr>(inputs[0]).get("dims");
-    if (output.set("dims", dims) == dims)
-      continue;
-    MLIRContext *context = root->getContext();
-    outputs[0] = output.getDictionary(context);
-    entry.set("outputs", ArrayAttr::get(context, outputs));
-    entries.set(item.getName(), entry.getDictionary(context));
-    NamedAttrList changed(manifest);
-    changed.set("entries", entries.getDictionary(context));
-    root->setAttr("moe.manifest", changed.getDictionary(context));
-    return true;
+    for (Attribute &output : outputs) {
+      NamedAttrList described(cast<DictionaryAttr>(output));
+      auto dims =
+          llvm::to_vector(cast<ArrayAttr>(described.get("dims")).getValue());
+      auto size =
+          dims.empty() ? IntegerAttr() : dyn_cast<IntegerAttr>(dims.back());
+      if (!size)
+        continue;
+      dims.back() = IntegerAttr::get(size.getType(), size.getInt() + 1);
+      described.set("dims", ArrayAttr::get(context, dims));
+      output = described.getDictionary(context);
+      entry.set("outputs", ArrayAttr::get(context, outputs));
+      entries.set(item.getName(), entry.getDictionary(context));
+      NamedAttrList changed(manifest);
+      changed.set("entries", entries.getDictionary(context));
+      root->setAttr("moe.manifest", changed.getDictionary(context));
+      return true;
+    }
   }
   return false;
 }
@@ -355,8 +363,136 @@ static bool confuseWidened(Operation *root) {
   });
 }
 
+/// An argument takes another's place.
+static bool confuseArguments(Operation *root) {
+  return breakFirst<func::FuncOp>(root, [](func::FuncOp f) {
+    if (f.isExternal())
+      return false;
+    for (BlockArgument x : f.getArguments())
+      for (BlockArgument y : f.getArguments())
+        if (x != y && x.getType() == y.getType() && !x.use_empty() &&
+            isa<FloatType>(getElementTypeOrSelf(x.getType()))) {
+          x.replaceAllUsesWith(y);
+          return true;
+        }
+    return false;
+  });
+}
+
+/// The last of a module's functions is thought dead.
+static bool dropFunction(Operation *root) {
+  func::FuncOp last;
+  for (auto f : cast<ModuleOp>(root).getOps<func::FuncOp>())
+    last = f;
+  if (last)
+    last.erase();
+  return bool(last);
+}
+
+/// Rows are padded with another number.
+static bool changePadding(Operation *root) {
+  return breakFirst<tensor::InsertSliceOp>(
+      root, [](tensor::InsertSliceOp insert) {
+        auto fill = insert.getDest().getDefiningOp<linalg::FillOp>();
+        if (!fill)
+          return false;
+        OpBuilder b(fill);
+        Value value = fill.getInputs()[0];
+        Value other = arith::ConstantOp::create(
+            b, fill.getLoc(), b.getFloatAttr(value.getType(), 0.75));
+        fill->setOperand(0, other);
+        return true;
+      });
+}
+
+/// What a kernel writes is read before it is written.
+static bool readDestination(Operation *root) {
+  return breakFirst<bufferization::ToTensorOp>(
+      root, [](bufferization::ToTensorOp destination) {
+        for (OpOperand &use : destination.getResult().getUses()) {
+          auto writer = dyn_cast<DestinationStyleOpInterface>(use.getOwner());
+          if (!writer || !writer.isDpsInit(&use))
+            continue;
+          Value result = writer.getTiedOpResult(&use);
+          if (result.use_empty())
+            continue;
+          result.replaceAllUsesWith(destination);
+          return true;
+        }
+        return false;
+      });
+}
+
+/// A view starts where the buffer does.
+static bool dropViewOffset(Operation *root) {
+  return breakFirst<memref::ReinterpretCastOp>(
+      root, [](memref::ReinterpretCastOp op) {
+        MemRefType type = op.getType();
+        auto [strides, offset] = type.getStridesAndOffset();
+        if (offset == 0 || ShapedType::isDynamic(offset))
+          return false;
+        OpBuilder b(op);
+        auto start = MemRefType::get(
+            type.getShape(), type.getElementType(),
+            StridedLayoutAttr::get(op.getContext(), 0, strides));
+        op->replaceAllUsesWith(memref::ReinterpretCastOp::create(
+            b, op.getLoc(), start, op.getSource(), b.getIndexAttr(0),
+            op.getMixedSizes(), op.getMixedStrides()));
+        return true;
+      });
+}
+
+/// A branch goes one way, out of a loop.
+static bool skipBranch(Operation *root) {
+  return breakFirst<cf::CondBranchOp>(root, [](cf::CondBranchOp op) {
+    OpBuilder b(op);
+    op.getConditionMutable().assign(
+        arith::ConstantIntOp::create(b, op.getLoc(), 0, 1));
+    return true;
+  });
+}
+
+/// Ops of that kind give their first operand.
+template <typename Op> static bool dropOp(Operation *root) {
+  return breakFirst<Op>(root, [](Op op) {
+    if (op->getOperand(0).getType() != op->getResult(0).getType() ||
+        op->use_empty())
+      return false;
+    op->getResult(0).replaceAllUsesWith(op->getOperand(0));
+    return true;
+  });
+}
+
+/// A function of the math library gives its first argument.
+static bool dropCall(Operation *root) {
+  return breakFirst<func::CallOp>(root, [](func::CallOp op) {
+    if (op->getNumOperands() == 0 || op->getNumResults() != 1 ||
+        op.getOperand(0).getType() != op.getResult(0).getType())
+      return false;
+    op.getResult(0).replaceAllUsesWith(op.getOperand(0));
+    return true;
+  });
+}
+
+/// The same of LLVM's intrinsics of one number.
+static bool dropIntrinsic(Operation *root) {
+  return root
+      ->walk([](Operation *op) {
+        if (!isa<LLVM::ExpOp, LLVM::Exp2Op, LLVM::LogOp, LLVM::SqrtOp,
+                 LLVM::SinOp, LLVM::CosOp, LLVM::FAbsOp>(op) ||
+            op->use_empty())
+          return WalkResult::advance();
+        op->getResult(0).replaceAllUsesWith(op->getOperand(0));
+        return WalkResult::interrupt();
+      })
+      .wasInterrupted();
+}
+
 ArrayRef<Fault> fuzz::allFaults() {
   static const Fault faults[] = {
+      {"inline", "an argument of a call takes another's place",
+       confuseArguments},
+      {"symbol-dce", "a function that callers see goes", dropFunction},
       {"canonicalize", "a combine loses its gates", dropGates},
       {"cse", "two products that differ become one",
        mergeTwo<ParallelLinearOp>},
@@ -370,9 +506,9 @@ ArrayRef<Fault> fuzz::allFaults() {
       {"moe-fuse-elementwise", "a factor is lost", dropFactor},
       {"moe-fuse-row-moves", "slot rows are read as grouped ones", misreadRows},
       {"moe-fuse-row-scales", "a kernel loses its scale",
+       dropFactorIn<GroupedMatmulOp>},
+      {"moe-fuse-single-choice", "the sum of one slot loses its gates",
        dropFactorIn<MapRowsOp>},
-      {"moe-fuse-single-choice", "a combine loses its gates",
-       dropFactorIn<CombineRowsOp>},
       {"moe-fuse-epilogues", "an operand takes the accumulator's place",
        swapArguments<GroupedMatmulOp>},
       {"moe-fuse-products", "the second product is lost", dropProduct},
@@ -388,17 +524,35 @@ ArrayRef<Fault> fuzz::allFaults() {
       {"moe-widen-linalg", "a number is widened in the place of another",
        confuseWidened},
       {"convert-elementwise-to-linalg", "a sum is a difference", subtract},
+      {"convert-tensor-to-linalg", "rows are padded with another number",
+       changePadding},
       {"moe-to-destination-style", "two results change places", swapOutputs},
+      {"eliminate-empty-tensors", "a result is read before it is written",
+       readDestination},
       {"one-shot-bufferize", "two buffers become one", shareBuffers},
       {"moe-expand-copies", "a copy is lost", dropCopy},
       {"moe-plan-workspace", "two temporaries overlap", overlapViews},
-      {"moe-emit-manifest", "an output has an input's sizes", misdescribe},
+      {"moe-emit-manifest", "an output has a column more", misdescribe},
       {"convert-linalg-to-loops", "the first element is left out", skipElement},
       {"convert-moe-to-scf", "a reduction leaves out its first step",
        skipIteration},
       {"moe-outline-tasks", "an offset is left out", dropOffset},
       {"moe-approximate-math", "a coefficient is wrong in its third digit",
        changeConstant},
+      {"expand-strided-metadata", "a view's offset is lost", dropViewOffset},
+      {"lower-affine", "an offset is left out", dropOffset},
+      {"arith-expand", "a shift is lost", dropOp<arith::ShRUIOp>},
+      {"convert-vector-to-scf", "the first element is left out", skipElement},
+      {"convert-scf-to-cf", "a loop's body is not run", skipBranch},
+      {"convert-math-to-llvm", "a function gives its argument", dropIntrinsic},
+      {"convert-math-to-libm", "a function gives its argument", dropCall},
+      {"convert-vector-to-llvm",
+       "a product loses a factor and what it is "
+       "added to",
+       dropOp<LLVM::FMAOp>},
+      {"finalize-memref-to-llvm", "an index is lost", dropOp<LLVM::GEPOp>},
+      {"convert-arith-to-llvm", "a product loses a factor",
+       dropOp<LLVM::FMulOp>},
   };
   return faults;
 }

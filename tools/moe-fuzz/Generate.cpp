@@ -91,6 +91,9 @@ private:
   void addElementwise(Item first);
   void addMatmul();
   void addSlice();
+  void addPad();
+  Value addAccumulation();
+  void outline();
 
   Rng rng;
   OpBuilder b;
@@ -604,6 +607,83 @@ void Generator::addSlice() {
   add(in);
 }
 
+/// Token rows with more columns of a constant. Slot rows without an expert
+/// would not stay zero.
+void Generator::addPad() {
+  if (tokens == 0)
+    return;
+  Item in = rows(RowOrder::Token, -1);
+  int64_t low = rng.below(3), high = 1 + rng.below(2);
+  Value padding = arith::ConstantOp::create(
+      b, loc, b.getFloatAttr(element, rng.pick({0.0, 0.5, -1.5})));
+  OpFoldResult none = b.getIndexAttr(0);
+  in.value = tensor::PadOp::create(
+      b, loc, rowsType(RowOrder::Token, -1, low + in.width() + high), in.value,
+      ArrayRef<OpFoldResult>{none, b.getIndexAttr(low)},
+      ArrayRef<OpFoldResult>{none, b.getIndexAttr(high)}, padding);
+  add(in);
+}
+
+/// A sum over experts' rows added to a buffer that callers want updated;
+/// returns its new value.
+Value Generator::addAccumulation() {
+  if (rng.percent(50))
+    addWeightGrad();
+  else
+    addExpertSum();
+  Value sum = items.back().value;
+  Value buffer = argument(cast<RankedTensorType>(sum.getType()), 1);
+  return arith::AddFOp::create(b, loc, buffer, sum);
+}
+
+/// Ops of @f become a function that it calls.
+void Generator::outline() {
+  SmallVector<Operation *> ops;
+  for (Operation &op : body->without_terminator())
+    ops.push_back(&op);
+  if (ops.size() < 2)
+    return;
+  size_t first = rng.below(ops.size() - 1);
+  size_t count = 1 + rng.below(ops.size() - first);
+  auto part = ArrayRef(ops).slice(first, count);
+  llvm::SetVector<Operation *> inside(part.begin(), part.end());
+  llvm::SetVector<Value> used, made;
+  for (Operation *op : part) {
+    op->walk([&](Operation *inner) {
+      for (Value operand : inner->getOperands())
+        if (operand.getParentBlock() == body &&
+            !inside.contains(operand.getDefiningOp()))
+          used.insert(operand);
+    });
+    for (Value result : op->getResults())
+      for (Operation *user : result.getUsers())
+        if (!inside.contains(body->findAncestorOpInBlock(*user)))
+          made.insert(result);
+  }
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToEnd(module->getBody());
+  auto callee =
+      func::FuncOp::create(b, loc, "part",
+                           b.getFunctionType(TypeRange(used.getArrayRef()),
+                                             TypeRange(made.getArrayRef())));
+  callee.setPrivate();
+  Block *block = callee.addEntryBlock();
+  b.setInsertionPointAfter(part.back());
+  auto call = func::CallOp::create(b, loc, callee, used.getArrayRef());
+  for (auto [value, result] : llvm::zip_equal(made, call.getResults()))
+    Value(value).replaceUsesWithIf(result, [&](OpOperand &use) {
+      return !inside.contains(body->findAncestorOpInBlock(*use.getOwner()));
+    });
+  for (Operation *op : part)
+    op->moveBefore(block, block->end());
+  for (auto [value, argument] : llvm::zip_equal(used, block->getArguments()))
+    Value(value).replaceUsesWithIf(argument, [&](OpOperand &use) {
+      return block->findAncestorOpInBlock(*use.getOwner());
+    });
+  b.setInsertionPointToEnd(block);
+  func::ReturnOp::create(b, loc, made.getArrayRef());
+}
+
 OwningOpRef<ModuleOp> Generator::generate() {
   element = rng.percent(60)   ? FloatType(b.getF64Type())
             : rng.percent(60) ? FloatType(b.getBF16Type())
@@ -628,7 +708,8 @@ OwningOpRef<ModuleOp> Generator::generate() {
       {9, &Generator::addWeightGrad},  {18, &Generator::addRowwise},
       {7, &Generator::addExpertSum},   {3, &Generator::addTables},
       {6, &Generator::addElementwise}, {3, &Generator::addMatmul},
-      {3, &Generator::addSlice},       {4, &Generator::addRouteGrad}};
+      {3, &Generator::addSlice},       {4, &Generator::addRouteGrad},
+      {2, &Generator::addPad}};
   int total = 0;
   for (auto [weight, add] : choices)
     total += weight;
@@ -639,6 +720,14 @@ OwningOpRef<ModuleOp> Generator::generate() {
         (this->*add)();
         break;
       }
+  }
+
+  // No sum of what @f reads elsewhere, and nobody reads the new value.
+  Value updated;
+  unsigned buffer = 0;
+  if (rng.percent(8)) {
+    updated = addAccumulation();
+    buffer = body->getNumArguments() - 1;
   }
 
   // Callers tell T by an argument that has it as a size.
@@ -675,6 +764,24 @@ OwningOpRef<ModuleOp> Generator::generate() {
     function.setArgAttr(i, "moe.dims", sizes);
     function.setArgAttr(i, "moe.name", b.getStringAttr("a" + Twine(i)));
   }
+  if (updated) {
+    function.setArgAttr(buffer, "moe.inout", b.getUnitAttr());
+    function.setResultAttr(llvm::find(results, updated) - results.begin(),
+                           "moe.inout", b.getUnitAttr());
+  }
+  if (rng.percent(10)) {
+    // Nobody calls it but itself: the inliner leaves it to symbol-dce.
+    b.setInsertionPointToEnd(module->getBody());
+    auto unused =
+        func::FuncOp::create(b, loc, "unused", function.getFunctionType());
+    unused.setPrivate();
+    Block *block = unused.addEntryBlock();
+    b.setInsertionPointToEnd(block);
+    auto call = func::CallOp::create(b, loc, unused, block->getArguments());
+    func::ReturnOp::create(b, loc, call.getResults());
+  }
+  if (rng.percent(25))
+    outline();
   return std::move(module);
 }
 

@@ -49,7 +49,9 @@ struct Scalars {
     case 6:
       return make<math::SqrtOp>(onePlusSquare(x));
     case 7:
-      return make<math::LogOp>(onePlusSquare(x));
+      // Not near 1, where it would lose the bits that its argument rounded.
+      return make<math::LogOp>(
+          make<arith::AddFOp>({constant(1.0), onePlusSquare(x)}));
     case 8:
       return make<math::RsqrtOp>(onePlusSquare(x));
     case 9: // sigmoid

@@ -404,6 +404,26 @@ struct InsertSliceModel
   }
 };
 
+struct PadModel : DifferentiableModel<PadModel, tensor::PadOp> {
+  static LogicalResult vjp(tensor::PadOp op, VJP &vjp) {
+    // A padding that is computed would have a gradient of its own.
+    Value padding = op.getConstantPaddingValue();
+    if (!padding || !matchPattern(padding, m_Constant()))
+      return op.emitOpError()
+             << "pads with a value that is computed; its derivative is known "
+                "for a constant";
+    OpBuilder &b = vjp.builder;
+    Location loc = op.getLoc();
+    vjp.set(0, tensor::ExtractSliceOp::create(
+                   b, loc, op.getSourceType(), vjp.cotangent(0),
+                   op.getMixedLowPad(),
+                   tensor::getMixedSizes(b, loc, op.getSource()),
+                   SmallVector<OpFoldResult>(op.getSourceType().getRank(),
+                                             b.getIndexAttr(1))));
+    return success();
+  }
+};
+
 struct ConcatModel : DifferentiableModel<ConcatModel, tensor::ConcatOp> {
   static LogicalResult vjp(tensor::ConcatOp op, VJP &vjp) {
     OpBuilder &b = vjp.builder;
@@ -478,6 +498,7 @@ void mlir::moe::registerUpstreamDifferentiationModels(
     tensor::ExtractSliceOp::attachInterface<ExtractSliceModel>(*context);
     tensor::InsertSliceOp::attachInterface<InsertSliceModel>(*context);
     tensor::ConcatOp::attachInterface<ConcatModel>(*context);
+    tensor::PadOp::attachInterface<PadModel>(*context);
   });
 }
 
