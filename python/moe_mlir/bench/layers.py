@@ -14,7 +14,6 @@ LEAVES = ("x", "gates", "w1", "w2")
 # Tests run all of this on the CPU.
 TARGET, DEVICE = "sm_90a", "cuda"
 
-
 # Kernels stay loaded: the profiler may call one by the name of another that was unloaded at its place.
 LOADED: list = []
 
