@@ -43,13 +43,13 @@ func.func @interleaved_weights(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<
 
 // -----
 
-func.func @reads_partials(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %i0: memref<?x1xf32>, %y0: memref<?x8xbf16>) {
+func.func @reads_interleaved(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %i0: memref<?x24xbf16>, %y0: memref<?x8xbf16>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: its region reads partials}}
+  // expected-remark @below {{no kernel for the matrix unit: its region reads 3 interleaved columns, not 2}}
   moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
       pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
-      ins(%i0 : memref<?x1xf32> partials grouped) outs(%y0 : memref<?x8xbf16> rows grouped) {
-  ^bb0(%v0: f32, %u0_0: f32):
+      ins(%i0 : memref<?x24xbf16> rows grouped interleave 3) outs(%y0 : memref<?x8xbf16> rows grouped) {
+  ^bb0(%v0: f32, %u0_0: f32, %u0_1: f32, %u0_2: f32):
     moe.yield %v0 : f32
   }
   return
@@ -57,54 +57,12 @@ func.func @reads_partials(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32
 
 // -----
 
-func.func @reads_interleaved(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %i0: memref<?x16xbf16>, %y0: memref<?x8xbf16>) {
+func.func @writes_interleaved(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %y0: memref<?x16xf32>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: its region reads interleaved columns}}
+  // expected-remark @below {{no kernel for the matrix unit: a result has 2 interleaved columns of f32, not 2 of bf16 or f16}}
   moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
       pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
-      ins(%i0 : memref<?x16xbf16> rows grouped interleave 2) outs(%y0 : memref<?x8xbf16> rows grouped) {
-  ^bb0(%v0: f32, %u0_0: f32, %u0_1: f32):
-    moe.yield %v0 : f32
-  }
-  return
-}
-
-// -----
-
-func.func @sums(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %y0: memref<?xf32>) {
-  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: a result is no rows or partials}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
-      ins() outs(%y0 : memref<?xf32> sum grouped) {
-  ^bb0(%v0: f32):
-    moe.yield %v0 : f32
-  }
-  return
-}
-
-// -----
-
-func.func @slots(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %y0: memref<?x8xbf16>) {
-  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: a result is not in grouped order}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
-      ins() outs(%y0 : memref<?x8xbf16> rows slot) {
-  ^bb0(%v0: f32):
-    moe.yield %v0 : f32
-  }
-  return
-}
-
-// -----
-
-func.func @writes_interleaved(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x8x16xbf16>, %y0: memref<?x16xbf16>) {
-  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: a result has interleaved columns}}
-  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
-      pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x8x16xbf16>) columns <single 1>
-      ins() outs(%y0 : memref<?x16xbf16> rows grouped interleave 2) {
+      ins() outs(%y0 : memref<?x16xf32> rows grouped interleave 2) {
   ^bb0(%v0: f32):
     moe.yield %v0, %v0 : f32, f32
   }
@@ -115,7 +73,7 @@ func.func @writes_interleaved(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4
 
 func.func @partials_of_four(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>, %x: memref<?x16xbf16>, %w: memref<4x32x16xbf16>, %y0: memref<?x1xf32>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-remark @below {{no kernel for the matrix unit: partials of four column blocks}}
+  // expected-remark @below {{no kernel for the matrix unit: row sums of four column blocks}}
   moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
       pairs(%x from grouped, %w out_in : memref<?x16xbf16>, memref<4x32x16xbf16>) columns <concat 4>
       ins() outs(%y0 : memref<?x1xf32> partials grouped) {

@@ -143,7 +143,7 @@ func.func @f(%a: !nvtile.fragment<64x64>) {
 // -----
 
 func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32) {
-  // expected-error @below {{reads 64x32 of bf16 or f16 from column 0 or 32, got '!nvtile.fragment<64x32, bf16>' from 16}}
+  // expected-error @below {{column is 0 or, for one fragment, 32, got 16}}
   %h = nvtile.read %r[%p] tile 1 row 128 column 16 warpgroup %p : !nvtile.ring<4 x [128, 256]> -> !nvtile.fragment<64x32, bf16>
   return
 }
@@ -160,8 +160,8 @@ func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %acc: !nvtile.fragment<6
 // -----
 
 func.func @f(%s: !nvtile.staging<2>, %m: !nvtile.tensor_map<bf16>, %y: memref<?x64xbf16>, %p: i32, %a: !nvtile.fragment<64x64, f16>) {
-  // expected-error @below {{writes '!nvtile.fragment<64x64, bf16>', got '!nvtile.fragment<64x64, f16>'}}
-  nvtile.stage_store %a through %s[0] warpgroup %p to %m[%p, %p] or %y[%p, %p] end %p limit %p : !nvtile.fragment<64x64, f16>, !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
+  // expected-error @below {{writes 1 of '!nvtile.fragment<64x64, bf16>', got '!nvtile.fragment<64x64, f16>'}}
+  nvtile.stage_store %a through %s[0] warpgroup %p to %m[%p, %p] or %y[%p, %p] end %p limit %p : !nvtile.fragment<64x64, f16> through !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
   return
 }
 
@@ -169,6 +169,46 @@ func.func @f(%s: !nvtile.staging<2>, %m: !nvtile.tensor_map<bf16>, %y: memref<?x
 
 func.func @f(%s: !nvtile.staging<2>, %m: !nvtile.tensor_map<bf16>, %y: memref<?x64xbf16>, %p: i32, %a: !nvtile.fragment<64x64, bf16>) {
   // expected-error @below {{buffer 2 is not in '!nvtile.staging<2>'}}
-  nvtile.stage_store %a through %s[2] warpgroup %p to %m[%p, %p] or %y[%p, %p] end %p limit %p : !nvtile.fragment<64x64, bf16>, !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
+  nvtile.stage_store %a through %s[2] warpgroup %p to %m[%p, %p] or %y[%p, %p] end %p limit %p : !nvtile.fragment<64x64, bf16> through !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
+  return
+}
+
+// -----
+
+func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32) {
+  // expected-error @below {{takes one fragment, or two that alternate, got 3}}
+  %h:3 = nvtile.read %r[%p] tile 1 row 0 column 0 warpgroup %p : !nvtile.ring<4 x [128, 256]> -> !nvtile.fragment<64x32, bf16>, !nvtile.fragment<64x32, bf16>, !nvtile.fragment<64x32, bf16>
+  return
+}
+
+// -----
+
+func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %a: !nvtile.fragment<64x64, bf16>) {
+  // expected-error @below {{takes 64x32 of bf16 or f16, got '!nvtile.fragment<64x64, bf16>'}}
+  nvtile.write %a to %r[%p] tile 1 row 0 column 0 warpgroup %p : !nvtile.fragment<64x64, bf16> to !nvtile.ring<4 x [128, 256]>
+  return
+}
+
+// -----
+
+func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %a: !nvtile.fragment<64x32, bf16>) {
+  // expected-error @below {{column is 0 or, for one fragment, 32, got 32}}
+  nvtile.write %a, %a to %r[%p] tile 1 row 0 column 32 warpgroup %p : !nvtile.fragment<64x32, bf16>, !nvtile.fragment<64x32, bf16> to !nvtile.ring<4 x [128, 256]>
+  return
+}
+
+// -----
+
+func.func @f(%m: memref<?x64xbf16>, %p: i32) {
+  // expected-error @below {{gives one fragment, or two of a type whose columns alternate, got}}
+  %h:3 = nvtile.load_fragment %m[%p, %p] end %p limit %p : memref<?x64xbf16> -> !nvtile.fragment<64x16>, !nvtile.fragment<64x16>, !nvtile.fragment<64x16>
+  return
+}
+
+// -----
+
+func.func @f(%s: !nvtile.staging<2>, %m: !nvtile.tensor_map<bf16>, %y: memref<?x64xbf16>, %p: i32, %a: !nvtile.fragment<64x16, bf16>) {
+  // expected-error @below {{takes one fragment, or two that alternate, got 3}}
+  nvtile.stage_store %a, %a, %a through %s[0] warpgroup %p to %m[%p, %p] or %y[%p, %p] end %p limit %p : !nvtile.fragment<64x16, bf16>, !nvtile.fragment<64x16, bf16>, !nvtile.fragment<64x16, bf16> through !nvtile.staging<2>, !nvtile.tensor_map<bf16>, memref<?x64xbf16>
   return
 }
