@@ -127,7 +127,7 @@ def Moe_GroupedMatmulOp : Moe_RegionKernelOp<"grouped_matmul"> {
     grouped order.
 
     Constraints:
-    * (C1) one or two pairs; equal numbers of lhs, rhs, orders and layouts
+    * (C1) at least one pair; equal numbers of lhs, rhs, orders and layouts
     * (C2) rhs i is (E, out, in) or (E, in, out), out = c*N
     * (C3) ports as in `moe.map_rows`; results are not in token order
     * (C4) region arguments: c accumulators, then those of `ins`
