@@ -40,6 +40,14 @@ def test_every_pass_and_op_is_in_a_lit_test():
     assert not [name for name in passes + ops if not re.search(rf"{name}(?![\w-])", tests)]
 
 
+def test_every_op_of_moe_has_an_example():
+    """In its description, where test/Docs runs it; moe.yield stands in those of others."""
+    texts = [p.read_text() for p in (ROOT / "include" / "moe" / "Dialect" / "Moe").rglob("*.td")]
+    ops = [found for text in texts for found in re.findall(r'^def Moe_\w+ : \w*Op<"(\w+)"(.*?)(?=^def |\Z)', text, re.M | re.S)]
+    assert len(ops) > 20
+    assert [name for name, text in ops if f"= moe.{name} " not in text.partition("```mlir")[2]] == ["yield"]
+
+
 @pytest.fixture
 def bare(tmp_path):
     """A checkout on a machine without a package, its user not root; programs that would change it say so."""

@@ -98,10 +98,28 @@ def test_buffers_of_a_gated_mlp():
     assert any(made["pass"] == "moe-fuse-epilogues" and made.get("bytes") for made in report["fused"])
 
 
+def test_buffers_of_adapters():
+    """Beside the layer's own, backward has buffers of r columns alone, and no kernel but d-low's."""
+    d, n, k, r = 20, 12, 2, 2
+    for columns, ups in ("concat", 1), ("separate", 2):
+        layer = gated(dtype="bf16", columns=columns, adapter=moe_mlir.layers.Adapter(r))
+        report = layer.explain(grad="all", as_dict=True)
+        backward = report["functions"][1]
+        ops = [kernel["op"] for kernel in backward["kernels"]]
+        # d-low of down and of each up, d-up, d-X.
+        assert ops.count("moe.grouped_matmul") == 3 + ups and ops.count("moe.combine_rows") == 1
+        assert set(ops) == {"moe.grouped_matmul", "moe.combine_rows", "moe.grouped_outer"}
+        rows = [4 * n * k] if ups == 1 else [2 * n * k] * 2
+        low = [2 * r * k] * (1 + ups)
+        assert sorted(b["bytes"]["T"] for b in backward["buffers"]) == sorted([*rows, 2 * n * k, 2 * d * k, 4 * k, *low])
+
+
 def test_explain_says_what_was_refused():
-    layer = gated(columns="separate", adapter=moe_mlir.layers.Adapter(2))
+    layer = gated(columns="separate", bias=True)
+    report = layer.explain(as_dict=True)
+    assert any("products are not summed" in refused["reason"] for refused in report["refused"])
     report = layer.explain(grad="all", as_dict=True)
-    assert any("products" in refused["reason"] for refused in report["refused"])
+    assert any("a row sum is known only when" in refused["reason"] for refused in report["refused"])
     text = layer.explain(grad="all")
     assert "fusions that were not made, and why:" in text and "workspace:" in text
 

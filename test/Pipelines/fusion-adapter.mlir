@@ -1,6 +1,9 @@
 // RUN: moe-compile %s --emit=mlir-stage=bufferized -o %t.INFER
 // RUN: FileCheck %s --input-file=%t.INFER --check-prefix=INFER
 // RUN: FileCheck %s --input-file=%t.INFER --check-prefix=COPIES
+// RUN: moe-compile %s --emit=mlir-stage=bufferized --opt grad=0,2,4,5,7,8 -o %t.TRAIN
+// RUN: FileCheck %s --input-file=%t.TRAIN --check-prefix=TRAIN
+// RUN: FileCheck %s --input-file=%t.TRAIN --check-prefix=COPIES
 
 // Adapters share the accumulators of the weights they stand beside.
 // COPIES-NOT: memref.alloc
@@ -18,6 +21,66 @@
 // INFER:         moe.combine_rows
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // INFER:         return
+
+// Backward beside frozen weights: dA~ and the adapter's share of it are one
+// accumulator without the gate, which d-gate reads; A' is d-A2's as it would be d-W2's.
+// TRAIN-LABEL: func.func @forward(
+// TRAIN-SAME:    %[[GATES:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "gates"
+// TRAIN-SAME:    %[[L1:[^:]*]]: memref<?x8xbf16> {{[^%]*}}moe.name = "saved0"
+// TRAIN-SAME:    %[[H:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "saved1"
+// TRAIN-SAME:    %[[GL:[^:]*]]: memref<?x8xbf16> {{[^%]*}}moe.name = "saved2"
+// Y, A, low of down
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}]}
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.sort_slots
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} outs(%[[L1]] : memref<?x8xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[L1]] from grouped, {{.*}} outs(%[[H]] : memref<?x64xbf16> rows grouped concat 2, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[A]] from grouped, {{.*}} ins(%[[GATES]] : memref<?x2xf32> scalar slot) outs(%[[L2:[^ ]*]] : memref<?x8xbf16> rows grouped, %[[GL]] : memref<?x8xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[L2]] from grouped, {{[^)]*}} %[[A]] from grouped,
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.combine_rows
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN-LABEL: func.func @backward(
+// TRAIN-SAME:    %[[DO:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_out"
+// TRAIN-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
+// TRAIN-SAME:    %[[GATES:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "gates"
+// TRAIN-SAME:    %[[L1:[^:]*]]: memref<?x8xbf16> {{[^%]*}}moe.name = "saved0"
+// TRAIN-SAME:    %[[H:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "saved1"
+// TRAIN-SAME:    %[[GL:[^:]*]]: memref<?x8xbf16> {{[^%]*}}moe.name = "saved2"
+// TRAIN-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
+// TRAIN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
+// d-X grouped, dH, A', two of r columns, partials
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// s (dO B2)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins() outs(%[[U:[^ ]*]] : memref<?x8xbf16> rows grouped)
+// d-B2
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[GL]] from grouped {{.*}} dy(%[[DO]] from token
+// d-up
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}} %[[U]] from grouped, {{[^)]*}}) columns <single 1> ins(%[[GATES]] : memref<?x2xf32> scalar slot, %[[H]] : memref<?x64xbf16> rows grouped concat 2) outs(%[[DH:[^ ]*]] : memref<?x64xbf16> rows grouped concat 2, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
+// d-low of up
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[V:[^ ]*]] : memref<?x8xbf16> rows grouped)
+// d-B1, d-A1
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[L1]] from grouped {{.*}} dy(%[[DH]] from grouped
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[V]] from grouped
+// d-X
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}} %[[V]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>) outs(%[[DX]] : memref<?x64xbf16> rows token, %[[DG]] : memref<?x2xf32> scalar slot)
+// d-A2
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[U]] from grouped
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 func.func @forward(
     %x: tensor<?x64xbf16> {moe.name = "x", moe.dims = ["T", 64]},

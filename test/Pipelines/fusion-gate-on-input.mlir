@@ -1,6 +1,9 @@
 // RUN: moe-compile %s --emit=mlir-stage=bufferized -o %t.INFER
 // RUN: FileCheck %s --input-file=%t.INFER --check-prefix=INFER
 // RUN: FileCheck %s --input-file=%t.INFER --check-prefix=COPIES
+// RUN: moe-compile %s --emit=mlir-stage=bufferized --opt grad=all -o %t.TRAIN
+// RUN: FileCheck %s --input-file=%t.TRAIN --check-prefix=TRAIN
+// RUN: FileCheck %s --input-file=%t.TRAIN --check-prefix=COPIES
 
 // The gate is a scalar of the epilogues; X is never copied.
 // COPIES-NOT: memref.alloc
@@ -14,6 +17,28 @@
 // INFER:         moe.combine_rows
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // INFER:         return
+
+// Backward: d-gate is a row sum of d-up's epilogue, over the pairs that it sees.
+// TRAIN-LABEL: func.func @backward(
+// TRAIN-SAME:    %[[DO:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_out"
+// TRAIN-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
+// TRAIN-SAME:    %[[GATES:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "gates"
+// TRAIN-SAME:    %[[H:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "saved0"
+// TRAIN-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
+// TRAIN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
+// d-X grouped, gate * dH, A, partials
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins(%[[H]] : memref<?x64xbf16> rows grouped concat 2, %[[GATES]] : memref<?x2xf32> scalar slot) outs(%[[DH:[^ ]*]] : memref<?x64xbf16> rows grouped concat 2, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[DH]] from grouped
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>) outs(%[[DX]] : memref<?x64xbf16> rows token, %[[DG]] : memref<?x2xf32> scalar slot)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 func.func @forward(
     %x: tensor<?x64xbf16> {moe.name = "x", moe.dims = ["T", 64]},

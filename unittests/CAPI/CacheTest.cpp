@@ -117,6 +117,24 @@ TEST_F(CacheTest, DamagedEntriesAreCompiledAnew) {
   }
 }
 
+TEST_F(CacheTest, TheFolderIsTheUsers) {
+  for (bool xdg : {true, false}) {
+    EXPECT_EQ(finish(start([&] {
+                unsetenv("MOE_MLIR_CACHE");
+                setenv("HOME", (folder / "home").c_str(), 1);
+                if (xdg)
+                  setenv("XDG_CACHE_HOME", (folder / "xdg").c_str(), 1);
+                else
+                  unsetenv("XDG_CACHE_HOME");
+                return compileAndRun();
+              })),
+              0);
+    fs::path place = xdg ? folder / "xdg" : folder / "home" / ".cache";
+    EXPECT_FALSE(fs::is_empty(place / "moe-mlir")) << place;
+  }
+  EXPECT_EQ(starts(), 2);
+}
+
 TEST_F(CacheTest, AFolderThatCannotBeMade) {
   for (const char *place : {"/proc/no/folder", "/dev/null/cache"}) {
     setenv("MOE_MLIR_CACHE", place, 1);

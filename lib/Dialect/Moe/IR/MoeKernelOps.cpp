@@ -229,11 +229,12 @@ LogicalResult RouteGradRowsOp::verify() {
 LogicalResult GroupedMatmulOp::verify() {
   AssignmentType assignment = getAssignmentType(getAssignment());
   size_t pairs = getLhs().size();
-  if (pairs < 1 || pairs > 2 || getRhs().size() != pairs ||
-      getLhsOrders().size() != pairs || getRhsLayouts().size() != pairs)
-    return emitOpError() << "wants one or two pairs of lhs and rhs, each with "
-                            "a row order and a layout, got "
-                         << pairs << " and " << getRhs().size();
+  if (pairs < 1 || getRhs().size() != pairs || getLhsOrders().size() != pairs ||
+      getRhsLayouts().size() != pairs)
+    return emitOpError()
+           << "wants at least one pair of lhs and rhs, each with a "
+              "row order and a layout, got "
+           << pairs << " and " << getRhs().size();
   int64_t out = ShapedType::kDynamic;
   for (size_t i = 0; i < pairs; ++i) {
     Value lhs = getLhs()[i], rhs = getRhs()[i];

@@ -155,45 +155,76 @@ struct MoeFuseRowSums : moe::impl::MoeFuseRowSumsBase<MoeFuseRowSums> {
 // Two products in one accumulator
 //===----------------------------------------------------------------------===//
 
-/// `end`, where it is `start` plus something, added at most once, and nobody
-/// else reads start or what is between.
-bool isChain(Value start, Value end) {
-  if (start == end)
-    return true;
-  auto add = end.getDefiningOp<arith::AddFOp>();
-  return add && start.hasOneUse() && *start.user_begin() == add &&
-         add.getLhs() != add.getRhs();
+/// The sums that a value is a term of, innermost first, for as long as nothing
+/// but the next one reads it.
+SmallVector<arith::AddFOp> sumsAbove(Value value) {
+  SmallVector<arith::AddFOp> sums;
+  while (value.hasOneUse()) {
+    auto sum = dyn_cast<arith::AddFOp>(*value.user_begin());
+    if (!sum)
+      break;
+    sums.push_back(sum);
+    value = sum;
+  }
+  return sums;
 }
+
+/// Whether both values are terms of one sum.
+bool areSummed(Value x, Value y) {
+  SmallVector<arith::AddFOp> sums = sumsAbove(x);
+  return llvm::any_of(sumsAbove(y), [&](arith::AddFOp sum) {
+    return llvm::is_contained(sums, sum);
+  });
+}
+
+/// Whether `end` is `start`, or a sum that it is a term of.
+bool isSumOf(Value start, Value end) {
+  return start == end || llvm::is_contained(sumsAbove(start),
+                                            end.getDefiningOp<arith::AddFOp>());
+}
+
+/// Gate and up weights apart, each with an adapter. Each takes its share of
+/// what a GPU's kernel is passed.
+constexpr unsigned kMaxPairs = 4;
 
 struct MoeFuseProducts : moe::impl::MoeFuseProductsBase<MoeFuseProducts> {
   void runOnOperation() override {
     func::FuncOp function = getOperation();
+    // What a product takes in was visited before it: readers come after.
     for (GroupedMatmulOp op : collect<GroupedMatmulOp>(function)) {
       if (!op.hasPureTensorSemantics())
         continue;
-      for (unsigned i = 0; i < op.getIns().size(); ++i) {
+      unsigned i = 0;
+      while (i < op.getIns().size()) {
         auto other = op.getIns()[i].getDefiningOp<GroupedMatmulOp>();
-        if (!other)
+        std::string why;
+        if (GroupedMatmulOp made =
+                other ? fuse(op, i, other, why) : GroupedMatmulOp()) {
+          op = made;
+          i = 0;
           continue;
-        std::string why, what = describe(other) +
-                                " does not share the "
-                                "accumulator of " +
-                                describe(op);
-        if (fuse(op, i, other, why))
-          break; // the op is gone: its accumulator has two pairs now
-        remarkRefused(op, getArgument(), what, why);
+        }
+        ++i;
+        if (other)
+          remarkRefused(op, getArgument(),
+                        describe(other) +
+                            " does not share the accumulator of " +
+                            describe(op),
+                        why);
       }
     }
   }
 
-  bool fuse(GroupedMatmulOp op, unsigned in, GroupedMatmulOp other,
-            std::string &why) {
+  /// The kernel of both, or null and why not.
+  GroupedMatmulOp fuse(GroupedMatmulOp op, unsigned in, GroupedMatmulOp other,
+                       std::string &why) {
     auto refuse = [&](const Twine &text) {
       why = text.str();
-      return false;
+      return GroupedMatmulOp();
     };
-    if (op.getLhs().size() + other.getLhs().size() > 2)
-      return refuse("an accumulator sums two products, not more");
+    if (op.getLhs().size() + other.getLhs().size() > kMaxPairs)
+      return refuse("an accumulator sums " + Twine(kMaxPairs) +
+                    " products, not more");
     if (other.getAssignment() != op.getAssignment() ||
         other->getBlock() != op->getBlock())
       return refuse("the products are by different assignments");
@@ -209,32 +240,27 @@ struct MoeFuseProducts : moe::impl::MoeFuseProductsBase<MoeFuseProducts> {
     if (guest.columns != columns &&
         failed(
             guest.splitColumns(columns.getLayout(), columns.getCount(), why)))
-      return false;
+      return {};
     if (guest.outs[0].port != port)
       return refuse("the other product's rows are written in another way than "
                     "they are read");
-    // host: z = (accumulator [+ t]) + product; guest: accumulator [+ t].
+    // host: a sum of accumulator, product and others; guest: accumulator and
+    // others. The product leaves its place in the sum for the accumulator.
     SmallVector<Value> starts;
     SmallVector<arith::AddFOp> sums;
     for (auto [accumulator, value] :
          llvm::zip_equal(host.accumulators(), host.arguments(in))) {
-      auto sum = value.hasOneUse()
-                     ? dyn_cast<arith::AddFOp>(*value.user_begin())
-                     : arith::AddFOp();
-      Value start = !sum                    ? Value()
-                    : sum.getLhs() == value ? sum.getRhs()
-                                            : sum.getLhs();
-      if (!sum || !isChain(accumulator, start) || !start.hasOneUse() ||
-          !accumulator.hasOneUse())
+      if (!areSummed(accumulator, value))
         return refuse("the two products are not summed, or not before anything "
                       "else reads them");
+      auto sum = cast<arith::AddFOp>(*value.user_begin());
       sums.push_back(sum);
-      starts.push_back(start);
+      starts.push_back(sum.getLhs() == value ? sum.getRhs() : sum.getLhs());
     }
     for (auto [accumulator, value] :
          llvm::zip_equal(guest.accumulators(), guest.yielded(0)))
       if (!accumulator.hasOneUse() || !value.hasOneUse() ||
-          !isChain(accumulator, value))
+          !isSumOf(accumulator, value))
         return refuse("the other product is not a plain sum");
 
     IRMapping map;
@@ -261,7 +287,7 @@ struct MoeFuseProducts : moe::impl::MoeFuseProductsBase<MoeFuseProducts> {
     Operation *made = host.commit(rewriter, other.getOperation());
     remarkFused(made, getArgument(),
                 what + " shares the accumulator of " + describe(made), buffer);
-    return true;
+    return cast<GroupedMatmulOp>(made);
   }
 };
 

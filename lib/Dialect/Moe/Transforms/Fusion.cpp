@@ -136,8 +136,8 @@ LogicalResult RowKernel::splitColumns(ColumnLayout layout, int64_t count,
     return failure();
   };
   auto splittable = [&](PortAttr port) -> LogicalResult {
-    if (port.getKind() == PortKind::Sum || port.getKind() == PortKind::Partials)
-      return refuse("sums its columns, in an order that would change");
+    if (port.getKind() == PortKind::Partials)
+      return refuse("has partials, of segments of single columns");
     if (port.getCount() != 1)
       return refuse("reads or writes several columns at a time already");
     return success();
@@ -192,9 +192,19 @@ LogicalResult RowKernel::splitColumns(ColumnLayout layout, int64_t count,
   SmallVector<Value> values;
   auto yield = cast<YieldOp>(from.getTerminator());
   for (auto [out, value] : llvm::zip_equal(outs, yield.getOperands())) {
-    for (IRMapping &map :
-         MutableArrayRef(maps).take_front(out.port.hasColumns() ? count : 1))
-      values.push_back(map.lookup(value));
+    bool sums = out.port.getKind() == PortKind::Sum;
+    Value sum;
+    for (IRMapping &map : MutableArrayRef(maps).take_front(
+             sums || out.port.hasColumns() ? count : 1)) {
+      Value mapped = map.lookup(value);
+      if (!sums)
+        values.push_back(mapped);
+      else
+        sum = sum ? arith::AddFOp::create(b, yield.getLoc(), sum, mapped)
+                  : mapped;
+    }
+    if (sums)
+      values.push_back(sum);
     out.port = split(out.port);
   }
   YieldOp::create(b, yield.getLoc(), values);

@@ -62,8 +62,9 @@ public:
   void removeOut(unsigned i);
 
   /// From N columns of one value each to N / count columns of `count` values,
-  /// which lie as `layout` says. Fails, with the reason, where a port has
-  /// several values already or a sum would change its order.
+  /// which lie as `layout` says. A row sum adds the values of a column first,
+  /// then the columns. Fails, with the reason, where a port has several values
+  /// already, or partials, whose segments would change.
   LogicalResult splitColumns(ColumnLayout layout, int64_t count,
                              std::string &why);
 

@@ -4,6 +4,7 @@
 
 #include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/IR/Dominance.h"
+#include "mlir/IR/IRMapping.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Transforms/CSE.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
@@ -239,6 +240,145 @@ struct MoveGateInWeightGrad : OpRewritePattern<WeightGradOp> {
 };
 
 //===----------------------------------------------------------------------===//
+// Gates move out of sums of products
+//===----------------------------------------------------------------------===//
+
+/// rows * constant, by an op of one result; the constant.
+std::optional<double> getConstantFactor(Operation *op, Value assignment) {
+  auto rowwise = dyn_cast_or_null<RowwiseOp>(op);
+  if (!rowwise || rowwise.getAssignment() != assignment ||
+      rowwise.getOrder() != RowOrder::Grouped || rowwise.getIns().size() != 1 ||
+      rowwise.getNumResults() != 1 ||
+      !isPlain(rowwise.inPort(0), PortKind::Rows) ||
+      !isPlain(rowwise.outPort(0), PortKind::Rows))
+    return std::nullopt;
+  Block &block = rowwise.getBody().front();
+  auto product =
+      block.getTerminator()->getOperand(0).getDefiningOp<arith::MulFOp>();
+  if (!product || llvm::range_size(block) != 3)
+    return std::nullopt;
+  for (auto [value, other] : {std::pair(product.getLhs(), product.getRhs()),
+                              {product.getRhs(), product.getLhs()}}) {
+    FloatAttr factor;
+    if (other == block.getArgument(0) &&
+        matchPattern(value, m_Constant(&factor)))
+      return factor.getValueAsDouble();
+  }
+  return std::nullopt;
+}
+
+bool isSumOfRows(Operation *op, Value assignment) {
+  auto sum = dyn_cast_or_null<RowwiseOp>(op);
+  return sum && sum.getAssignment() == assignment &&
+         isBinary<arith::AddFOp>(sum, PortKind::Rows) &&
+         isPlain(sum.inPort(0), PortKind::Rows) &&
+         isPlain(sum.inPort(1), PortKind::Rows);
+}
+
+/// gate * (dO W) + (c * gate * (dO B)) A -> gate * (dO W + (c * (dO B)) A):
+/// the two products can share an accumulator, and the sum is what d-gate reads.
+struct MoveGateOutOfSum : OpRewritePattern<RowwiseOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(RowwiseOp op,
+                                PatternRewriter &rewriter) const override {
+    Value assignment = op.getAssignment();
+    if (!assignment || !isSumOfRows(op, assignment))
+      return failure();
+    Value gate;
+    for (Value term : op.getIns())
+      if (auto scaled = getScaled(term.getDefiningOp(), assignment))
+        gate = scaled->gate;
+    if (!gate || op.getIns()[0] == op.getIns()[1])
+      return failure();
+    bool products = false;
+    for (Value term : op.getIns())
+      if (!canDivide(term, assignment, gate, products))
+        return failure();
+    if (!products)
+      return failure();
+    SmallVector<Value> terms;
+    for (Value term : op.getIns())
+      terms.push_back(divide(rewriter, term, assignment, gate));
+    rewriter.setInsertionPoint(op);
+    Value sum = buildRowwise<arith::AddFOp>(
+        rewriter, op.getLoc(), assignment, terms[0], terms[1], PortKind::Rows,
+        op.getResult(0).getType(), PortKind::Rows);
+    rewriter.replaceOp(
+        op, buildRowwise<arith::MulFOp>(rewriter, op.getLoc(), assignment, sum,
+                                        gate, PortKind::Scalar, sum.getType(),
+                                        PortKind::Rows));
+    return success();
+  }
+
+  /// Whether the rows are gate * others, of which nobody but sums over the
+  /// experts' rows needs both. `products`: through a product.
+  static bool canDivide(Value rows, Value assignment, Value gate,
+                        bool &products) {
+    Operation *op = rows.getDefiningOp();
+    if (auto scaled = getScaled(op, assignment))
+      return scaled->gate == gate;
+    if (auto linear = dyn_cast_or_null<ParallelLinearOp>(op)) {
+      products = true;
+      Value lhs = linear.getLhs();
+      return linear.getAssignment() == assignment && !linear.getBias() &&
+             linear.getFrom() == RowOrder::Grouped &&
+             linear.getTo() == RowOrder::Grouped && linear->hasOneUse() &&
+             // Gathers are read in place, by MoveGatePastLinear.
+             !getScaledGather(lhs, assignment) &&
+             llvm::all_of(lhs.getUses(),
+                          [&](OpOperand &use) {
+                            return use.getOwner() == op ||
+                                   canScaleOtherSide(use, assignment);
+                          }) &&
+             canDivide(lhs, assignment, gate, products);
+    }
+    return getConstantFactor(op, assignment) &&
+           canDivide(cast<RowwiseOp>(op).getIns()[0], assignment, gate,
+                     products);
+  }
+
+  static bool canScaleOtherSide(OpOperand &use, Value assignment) {
+    auto grad = dyn_cast<WeightGradOp>(use.getOwner());
+    if (!grad || grad.getAssignment() != assignment ||
+        grad.getX() == grad.getDy() || grad.getXFrom() != RowOrder::Grouped ||
+        grad.getDyFrom() != RowOrder::Grouped)
+      return false;
+    Value other = use.get() == grad.getX() ? grad.getDy() : grad.getX();
+    return !isTokenGather(other);
+  }
+
+  /// The rows without the gate.
+  static Value divide(PatternRewriter &rewriter, Value rows, Value assignment,
+                      Value gate) {
+    Operation *op = rows.getDefiningOp();
+    if (auto scaled = getScaled(op, assignment))
+      return scaled->rows;
+    auto linear = dyn_cast<ParallelLinearOp>(op);
+    OpOperand &from = linear ? linear.getLhsMutable()
+                             : cast<RowwiseOp>(op).getInsMutable()[0];
+    Value divided = divide(rewriter, from.get(), assignment, gate);
+    if (linear)
+      for (OpOperand &use : llvm::make_early_inc_range(from.get().getUses()))
+        if (auto grad = dyn_cast<WeightGradOp>(use.getOwner())) {
+          bool ofX = use.get() == grad.getX();
+          OpOperand &other = ofX ? grad.getDyMutable() : grad.getXMutable();
+          rewriter.setInsertionPoint(grad);
+          Value scaled = buildRowwise<arith::MulFOp>(
+              rewriter, grad.getLoc(), assignment, other.get(), gate,
+              PortKind::Scalar, other.get().getType(), PortKind::Rows);
+          rewriter.modifyOpInPlace(grad, [&] {
+            other.set(scaled);
+            use.set(divided);
+          });
+        }
+    rewriter.setInsertionPoint(op);
+    IRMapping map;
+    map.map(from.get(), divided);
+    return rewriter.clone(*op, map)->getResult(0);
+  }
+};
+
+//===----------------------------------------------------------------------===//
 // The gradient of a gate
 //===----------------------------------------------------------------------===//
 
@@ -307,31 +447,76 @@ bool canMoveDot(Value dO, Rows y, Value assignment) {
          canMoveDot(dO, sum->second, assignment);
 }
 
+/// The row sum of u * v; v may be a vector for each expert.
+struct Dot {
+  Value u, v;
+  PortKind kind = PortKind::Rows;
+};
+
 /// <dO, Y> -> <dO W, A> (+ <dO, b[e]>), where Y = A W^T (+ b), or a sum of
 /// such.
-Value moveDot(OpBuilder &b, Location loc, Value dO, Rows y, Value assignment,
-              Type type) {
+void moveDot(OpBuilder &b, Location loc, Value dO, Rows y, Value assignment,
+             SmallVector<Dot> &dots) {
   ParallelLinearOp forward = getProduct(y, assignment);
   if (!forward) {
     auto [u, v] = *getSum(y, assignment);
-    Value first = moveDot(b, loc, dO, u, assignment, type);
-    Value second = moveDot(b, loc, dO, v, assignment, type);
-    return arith::AddFOp::create(b, loc, first, second);
+    moveDot(b, loc, dO, u, assignment, dots);
+    moveDot(b, loc, dO, v, assignment, dots);
+    return;
   }
   ParallelLinearOp backward = findBackward(dO, forward);
   Value a = forward.getLhs();
   if (forward.getFrom() != RowOrder::Grouped)
     a = GroupOp::create(b, loc, backward.getResult().getType(), a, assignment,
                         forward.getFrom());
-  Value sum =
-      buildRowwise<arith::MulFOp>(b, loc, assignment, backward.getResult(), a,
-                                  PortKind::Rows, type, PortKind::Sum);
-  if (!forward.getBias())
-    return sum;
-  Value ofBias =
-      buildRowwise<arith::MulFOp>(b, loc, assignment, dO, forward.getBias(),
-                                  PortKind::Expert, type, PortKind::Sum);
-  return arith::AddFOp::create(b, loc, sum, ofBias);
+  dots.push_back({backward.getResult(), a});
+  if (forward.getBias())
+    dots.push_back({dO, forward.getBias(), PortKind::Expert});
+}
+
+/// <U, c * (A W^T)> -> <c * (U W), A>, where (c * U) W is computed anyway: an
+/// adapter's dot becomes one with the rows that the adapter reads.
+std::optional<Dot> moveDotFurther(Dot dot, Value assignment) {
+  Operation *factor = dot.v.getDefiningOp();
+  if (auto constant = getConstantFactor(factor, assignment)) {
+    auto same = llvm::find_if(dot.u.getUsers(), [&](Operation *user) {
+      return getConstantFactor(user, assignment) == constant;
+    });
+    if (same == dot.u.user_end())
+      return std::nullopt;
+    dot = {same->getResult(0), cast<RowwiseOp>(factor).getIns()[0]};
+  }
+  auto forward = dot.v.getDefiningOp<ParallelLinearOp>();
+  if (!forward || forward.getAssignment() != assignment || forward.getBias() ||
+      forward.getFrom() != RowOrder::Grouped ||
+      forward.getTo() != RowOrder::Grouped)
+    return std::nullopt;
+  ParallelLinearOp backward = findBackward(dot.u, forward);
+  if (!backward)
+    return std::nullopt;
+  return Dot{backward.getResult(), forward.getLhs()};
+}
+
+/// <U, A> + <V, A> -> <U + V, A>, where U + V is computed anyway.
+void mergeDots(SmallVector<Dot> &dots, Value assignment) {
+  for (Dot &dot : dots) {
+    if (dot.kind != PortKind::Rows)
+      continue;
+    auto moved = moveDotFurther(dot, assignment);
+    for (Dot &other : dots) {
+      if (!moved || other.kind != PortKind::Rows || other.v != moved->v)
+        continue;
+      auto sum = llvm::find_if(other.u.getUsers(), [&](Operation *user) {
+        return isSumOfRows(user, assignment) &&
+               llvm::is_contained(cast<RowwiseOp>(user).getIns(), moved->u);
+      });
+      if (sum == other.u.user_end() || moved->u == other.u)
+        continue;
+      other.u = sum->getResult(0);
+      dots.erase(&dot);
+      return mergeDots(dots, assignment);
+    }
+  }
 }
 
 bool isDot(RowwiseOp op) {
@@ -350,9 +535,17 @@ bool moveGateGradient(RowwiseOp dot) {
     if (!canMoveDot(dO, y, dot.getAssignment()))
       continue;
     OpBuilder b(dot);
-    dot.getResult(0).replaceAllUsesWith(moveDot(b, dot.getLoc(), dO, y,
-                                                dot.getAssignment(),
-                                                dot.getResult(0).getType()));
+    SmallVector<Dot> dots;
+    moveDot(b, dot.getLoc(), dO, y, dot.getAssignment(), dots);
+    mergeDots(dots, dot.getAssignment());
+    Value all;
+    for (const Dot &one : dots) {
+      Value sum = buildRowwise<arith::MulFOp>(
+          b, dot.getLoc(), dot.getAssignment(), one.u, one.v, one.kind,
+          dot.getResult(0).getType(), PortKind::Sum);
+      all = all ? arith::AddFOp::create(b, dot.getLoc(), all, sum) : sum;
+    }
+    dot.getResult(0).replaceAllUsesWith(all);
     dot.erase();
     return true;
   }
@@ -544,6 +737,8 @@ struct MoeSimplifyGradients
             apply<SplitDots, MoveGatePastLinear, MoveGateInWeightGrad, AddRows,
                   LinearReadsInPlace<false>, WeightGradReadsInPlace<false>,
                   ExpertSumReadsInPlace<false>>()))
+      return signalPassFailure();
+    if (failed(apply<MoveGateOutOfSum>()))
       return signalPassFailure();
     SmallVector<RowwiseOp> dots;
     function.walk([&](RowwiseOp op) { dots.push_back(op); });

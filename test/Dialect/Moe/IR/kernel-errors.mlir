@@ -43,7 +43,7 @@ func.func @route_grad(%l: tensor<?x8xf32>, %i: tensor<?x2xi32>, %g: tensor<?x2xf
 // -----
 
 func.func @pairs(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>, %o: tensor<?x32xf32>) {
-  // expected-error@+1 {{wants one or two pairs of lhs and rhs}}
+  // expected-error@+1 {{wants at least one pair of lhs and rhs}}
   %y = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs() columns <single 1> ins() outs(%o : tensor<?x32xf32> rows grouped) {
   ^bb0(%v: f32):
     moe.yield %v : f32

@@ -112,11 +112,14 @@ func.func @two_layouts(%x: tensor<?x16xf32>, %w: tensor<8x8x16xf32>, %i: tensor<
 
 // -----
 
-// Refused: the sum's order would change with the columns.
-// REMARK: [Missed] moe-fuse-epilogues
-// REMARK-SAME: sums its columns, in an order that would change
+// A sum of single columns adds the pairs of a reader first.
 // CHECK-LABEL: func.func @sum_of_singles(
-// CHECK:         moe.map_rows
+// CHECK:         moe.grouped_matmul {{.*}} columns <concat 2> ins() outs(%{{.*}} : tensor<?xf32> sum grouped, %{{.*}} : tensor<?x4xf32> rows grouped)
+// CHECK-NEXT:    ^bb0(%[[U:.*]]: f32, %[[V:.*]]: f32):
+// CHECK-DAG:       %[[SUM:.*]] = arith.addf %[[U]], %[[V]]
+// CHECK-DAG:       %[[M:.*]] = arith.mulf %[[U]], %[[V]]
+// CHECK:           moe.yield %[[SUM]], %[[M]]
+// CHECK-NOT:     moe.map_rows
 func.func @sum_of_singles(%x: tensor<?x16xf32>, %w: tensor<8x8x16xf32>, %i: tensor<?x8xf32>, %j: tensor<?x4xf32>, %s: tensor<?xf32>, %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<?xf32>) {
   %h:2 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out_in : tensor<?x16xf32>, tensor<8x8x16xf32>) columns <single 1> ins() outs(%i : tensor<?x8xf32> rows grouped, %s : tensor<?xf32> sum grouped) {
   ^bb0(%u: f32):
@@ -128,6 +131,26 @@ func.func @sum_of_singles(%x: tensor<?x16xf32>, %w: tensor<8x8x16xf32>, %i: tens
     moe.yield %m : f32
   }
   return %y, %h#1 : tensor<?x4xf32>, tensor<?xf32>
+}
+
+// -----
+
+// Refused: partials are of segments of single columns already.
+// REMARK: [Missed] moe-fuse-epilogues
+// REMARK-SAME: has partials, of segments of single columns
+// CHECK-LABEL: func.func @partials_of_singles(
+// CHECK:         moe.map_rows
+func.func @partials_of_singles(%x: tensor<?x16xf32>, %w: tensor<8x8x16xf32>, %i: tensor<?x8xf32>, %j: tensor<?x4xf32>, %s: tensor<?x1xf32>, %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<?x1xf32>) {
+  %h:2 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w out_in : tensor<?x16xf32>, tensor<8x8x16xf32>) columns <single 1> ins() outs(%i : tensor<?x8xf32> rows grouped, %s : tensor<?x1xf32> partials grouped) {
+  ^bb0(%u: f32):
+    moe.yield %u, %u : f32, f32
+  }
+  %y = moe.map_rows grouped by %a : !moe.assignment<?x2, 8> ins(%h#0 : tensor<?x8xf32> rows grouped concat 2) outs(%j : tensor<?x4xf32> rows grouped) {
+  ^bb0(%gate: f32, %up: f32):
+    %m = arith.mulf %gate, %up : f32
+    moe.yield %m : f32
+  }
+  return %y, %h#1 : tensor<?x4xf32>, tensor<?x1xf32>
 }
 
 // -----

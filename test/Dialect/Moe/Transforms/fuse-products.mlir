@@ -87,3 +87,70 @@ func.func @read_before(%x: tensor<?x16xf32>, %w: tensor<8x4x16xf32>, %i: tensor<
   }
   return %1#0, %1#1 : tensor<?x4xf32>, tensor<?x4xf32>
 }
+
+// -----
+
+// Four products, of which one sums the three others: adapters beside gate and up.
+// CHECK-LABEL: func.func @four(
+// CHECK:         moe.grouped_matmul {{.*}} pairs(%{{[^,]*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) columns <single 1> ins() outs(
+// CHECK-NEXT:    ^bb0(%[[V:.*]]: f32):
+// CHECK-NEXT:      moe.yield %[[V]] : f32
+// CHECK-NOT:     moe.grouped_matmul
+func.func @four(%x: tensor<?x16xf32>, %w0: tensor<8x4x16xf32>, %w1: tensor<8x4x16xf32>, %w2: tensor<8x4x16xf32>, %w3: tensor<8x4x16xf32>, %w4: tensor<8x4x16xf32>, %i: tensor<?x4xf32>, %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+  %p0 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w0 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins() outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %p1 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w1 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins() outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %p2 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w2 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins() outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %p3 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w3 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins(%p0 : tensor<?x4xf32> rows grouped, %p1 : tensor<?x4xf32> rows grouped, %p2 : tensor<?x4xf32> rows grouped) outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32, %u0: f32, %u1: f32, %u2: f32):
+    %s0 = arith.addf %u0, %u1 : f32
+    %s1 = arith.addf %s0, %u2 : f32
+    %s2 = arith.addf %s1, %v : f32
+    moe.yield %s2 : f32
+  }
+  return %p3 : tensor<?x4xf32>
+}
+
+// -----
+
+// Refused: the fifth.
+// REMARK: [Missed] moe-fuse-products
+// REMARK-SAME: an accumulator sums 4 products, not more
+// CHECK-LABEL: func.func @five(
+// CHECK-COUNT-2: moe.grouped_matmul
+// CHECK-NOT:     moe.grouped_matmul
+func.func @five(%x: tensor<?x16xf32>, %w0: tensor<8x4x16xf32>, %w1: tensor<8x4x16xf32>, %w2: tensor<8x4x16xf32>, %w3: tensor<8x4x16xf32>, %w4: tensor<8x4x16xf32>, %i: tensor<?x4xf32>, %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+  %p0 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w0 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins() outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  %p1 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w1 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins(%p0 : tensor<?x4xf32> rows grouped) outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32, %u: f32):
+    %s = arith.addf %v, %u : f32
+    moe.yield %s : f32
+  }
+  %p2 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w2 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins(%p1 : tensor<?x4xf32> rows grouped) outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32, %u: f32):
+    %s = arith.addf %v, %u : f32
+    moe.yield %s : f32
+  }
+  %p3 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w3 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins(%p2 : tensor<?x4xf32> rows grouped) outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32, %u: f32):
+    %s = arith.addf %v, %u : f32
+    moe.yield %s : f32
+  }
+  %p4 = moe.grouped_matmul by %a : !moe.assignment<?x2, 8> pairs(%x from token, %w4 out_in : tensor<?x16xf32>, tensor<8x4x16xf32>) columns <single 1> ins(%p3 : tensor<?x4xf32> rows grouped) outs(%i : tensor<?x4xf32> rows grouped) {
+  ^bb0(%v: f32, %u: f32):
+    %s = arith.addf %v, %u : f32
+    moe.yield %s : f32
+  }
+  return %p4 : tensor<?x4xf32>
+}

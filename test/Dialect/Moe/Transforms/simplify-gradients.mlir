@@ -315,3 +315,168 @@ func.func @two_gathers(%x: tensor<?x4xf32>, %do: tensor<?x16xf32>, %g: tensor<?x
       : tensor<?x4xf32>, tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<8x16x4xf32>
   return %dw : tensor<8x16x4xf32>
 }
+
+// -----
+
+// An adapter beside a weight: the gate leaves the sum of their products, so that the
+// sum is what d-gate reads, and the adapter's gradient takes gate * A as the weight's.
+// CHECK-LABEL: func.func @gate_out_of_a_sum(
+// CHECK-SAME:    %[[A:[^:]*]]: tensor<?x4xf32>, %[[DO:[^:]*]]: tensor<?x16xf32>, %[[W:[^:]*]]: tensor<8x16x4xf32>, %[[WA:[^:]*]]: tensor<8x2x4xf32>, %[[WB:[^:]*]]: tensor<8x16x2xf32>, %[[G:[^:]*]]: tensor<?xf32>
+// CHECK-NOT:     moe.group
+// CHECK-DAG:     %[[P:.*]] = moe.parallel_linear %[[DO]], %[[W]] by %{{.*}} from token to grouped in_out
+// CHECK-DAG:     %[[Q:.*]] = moe.parallel_linear %[[DO]], %[[WB]] by %{{.*}} from token to grouped in_out
+// CHECK-DAG:     %[[U:.*]] = moe.rowwise {{.*}}ins(%[[Q]] : tensor<?x2xf32> rows)
+// CHECK-DAG:     %[[L:.*]] = moe.parallel_linear %[[U]], %[[WA]] by %{{.*}} from grouped to grouped in_out
+// CHECK-DAG:     %[[SUM:.*]] = moe.rowwise {{.*}}ins(%[[P]] : tensor<?x4xf32> rows, %[[L]] : tensor<?x4xf32> rows)
+// CHECK-DAG:     %[[DA:.*]] = moe.rowwise {{.*}}ins(%[[SUM]] : tensor<?x4xf32> rows, %[[G]] : tensor<?xf32> scalar)
+// CHECK-DAG:     %[[DG:.*]] = moe.rowwise {{.*}}ins(%[[SUM]] : tensor<?x4xf32> rows, %[[A]] : tensor<?x4xf32> rows) outs(tensor<?xf32> sum)
+// CHECK-DAG:     %[[GA:.*]] = moe.rowwise {{.*}}ins(%[[A]] : tensor<?x4xf32> rows, %[[G]] : tensor<?xf32> scalar)
+// CHECK-DAG:     %[[DWA:.*]] = moe.weight_grad %[[GA]] from grouped, %[[U]] from grouped
+// CHECK:         return %[[DG]], %[[DA]], %[[DWA]]
+func.func @gate_out_of_a_sum(%act: tensor<?x4xf32>, %do: tensor<?x16xf32>, %w: tensor<8x16x4xf32>,
+    %wa: tensor<8x2x4xf32>, %wb: tensor<8x16x2xf32>, %g: tensor<?xf32>,
+    %a: !moe.assignment<?x2, 8>) -> (tensor<?xf32>, tensor<?x4xf32>, tensor<8x2x4xf32>) {
+  %y0 = moe.parallel_linear %act, %w by %a from grouped to grouped out_in
+      : tensor<?x4xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  %low = moe.parallel_linear %act, %wa by %a from grouped to grouped out_in
+      : tensor<?x4xf32>, tensor<8x2x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x2xf32>
+  %low2 = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%low : tensor<?x2xf32> rows) outs(tensor<?x2xf32> rows) {
+  ^bb0(%u: f32):
+    %c = arith.constant 2.0 : f32
+    %p = arith.mulf %c, %u : f32
+    moe.yield %p : f32
+  }
+  %y1 = moe.parallel_linear %low2, %wb by %a from grouped to grouped out_in
+      : tensor<?x2xf32>, tensor<8x16x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  %y = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%y0 : tensor<?x16xf32> rows, %y1 : tensor<?x16xf32> rows) outs(tensor<?x16xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dog = moe.group %do from token by %a : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  %dg = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%dog : tensor<?x16xf32> rows, %y : tensor<?x16xf32> rows) outs(tensor<?xf32> sum) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.mulf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dy = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%dog : tensor<?x16xf32> rows, %g : tensor<?xf32> scalar) outs(tensor<?x16xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.mulf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %pw = moe.parallel_linear %dy, %w by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %q = moe.parallel_linear %dy, %wb by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x2xf32>
+  %s = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%q : tensor<?x2xf32> rows) outs(tensor<?x2xf32> rows) {
+  ^bb0(%u: f32):
+    %c = arith.constant 2.0 : f32
+    %p = arith.mulf %c, %u : f32
+    moe.yield %p : f32
+  }
+  %l = moe.parallel_linear %s, %wa by %a from grouped to grouped in_out
+      : tensor<?x2xf32>, tensor<8x2x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %da = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%pw : tensor<?x4xf32> rows, %l : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dwa = moe.weight_grad %act from grouped, %s from grouped by %a out_in
+      : tensor<?x4xf32>, tensor<?x2xf32>, !moe.assignment<?x2, 8> -> tensor<8x2x4xf32>
+  return %dg, %da, %dwa : tensor<?xf32>, tensor<?x4xf32>, tensor<8x2x4xf32>
+}
+
+// -----
+
+// Refused: the two products have different gates.
+// CHECK-LABEL: func.func @two_gates(
+// CHECK-SAME:    %[[G:[^:]*]]: tensor<?xf32>, %[[G2:[^:]*]]: tensor<?xf32>
+// CHECK:         %[[S:.*]] = moe.rowwise {{.*}}ins(%{{.*}} : tensor<?x2xf32> rows, %[[G2]] : tensor<?xf32> scalar)
+// CHECK:         %[[S2:.*]] = moe.rowwise {{.*}}ins(%[[S]] : tensor<?x2xf32> rows)
+// CHECK:         moe.parallel_linear %[[S2]]
+func.func @two_gates(%act: tensor<?x4xf32>, %do: tensor<?x16xf32>, %w: tensor<8x16x4xf32>,
+    %wa: tensor<8x2x4xf32>, %wb: tensor<8x16x2xf32>, %g: tensor<?xf32>, %g2: tensor<?xf32>,
+    %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<8x2x4xf32>) {
+  %dog = moe.group %do from token by %a : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  %dy = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%dog : tensor<?x16xf32> rows, %g : tensor<?xf32> scalar) outs(tensor<?x16xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.mulf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dz = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%dog : tensor<?x16xf32> rows, %g2 : tensor<?xf32> scalar) outs(tensor<?x16xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.mulf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %pw = moe.parallel_linear %dy, %w by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %q = moe.parallel_linear %dz, %wb by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x2xf32>
+  %s = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%q : tensor<?x2xf32> rows) outs(tensor<?x2xf32> rows) {
+  ^bb0(%u: f32):
+    %c = arith.constant 2.0 : f32
+    %p = arith.mulf %c, %u : f32
+    moe.yield %p : f32
+  }
+  %l = moe.parallel_linear %s, %wa by %a from grouped to grouped in_out
+      : tensor<?x2xf32>, tensor<8x2x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %da = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%pw : tensor<?x4xf32> rows, %l : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dwa = moe.weight_grad %act from grouped, %s from grouped by %a out_in
+      : tensor<?x4xf32>, tensor<?x2xf32>, !moe.assignment<?x2, 8> -> tensor<8x2x4xf32>
+  return %da, %dwa : tensor<?x4xf32>, tensor<8x2x4xf32>
+}
+
+// -----
+
+// Refused: the adapter's scaled rows are returned, and would be written twice.
+// CHECK-LABEL: func.func @scaled_rows_read(
+// CHECK:         %[[S:.*]] = moe.rowwise {{.*}}ins(%{{.*}} : tensor<?x2xf32> rows, %{{.*}} : tensor<?xf32> scalar)
+// CHECK:         %[[S2:.*]] = moe.rowwise {{.*}}ins(%[[S]] : tensor<?x2xf32> rows)
+// CHECK:         moe.parallel_linear %[[S2]]
+func.func @scaled_rows_read(%act: tensor<?x4xf32>, %do: tensor<?x16xf32>, %w: tensor<8x16x4xf32>,
+    %wa: tensor<8x2x4xf32>, %wb: tensor<8x16x2xf32>, %g: tensor<?xf32>,
+    %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<8x2x4xf32>, tensor<?x2xf32>) {
+  %dog = moe.group %do from token by %a : tensor<?x16xf32>, !moe.assignment<?x2, 8> -> tensor<?x16xf32>
+  %dy = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%dog : tensor<?x16xf32> rows, %g : tensor<?xf32> scalar) outs(tensor<?x16xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.mulf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %pw = moe.parallel_linear %dy, %w by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %q = moe.parallel_linear %dy, %wb by %a from grouped to grouped in_out
+      : tensor<?x16xf32>, tensor<8x16x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x2xf32>
+  %s = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%q : tensor<?x2xf32> rows) outs(tensor<?x2xf32> rows) {
+  ^bb0(%u: f32):
+    %c = arith.constant 2.0 : f32
+    %p = arith.mulf %c, %u : f32
+    moe.yield %p : f32
+  }
+  %l = moe.parallel_linear %s, %wa by %a from grouped to grouped in_out
+      : tensor<?x2xf32>, tensor<8x2x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %da = moe.rowwise grouped by %a : !moe.assignment<?x2, 8>
+      ins(%pw : tensor<?x4xf32> rows, %l : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  %dwa = moe.weight_grad %act from grouped, %s from grouped by %a out_in
+      : tensor<?x4xf32>, tensor<?x2xf32>, !moe.assignment<?x2, 8> -> tensor<8x2x4xf32>
+  return %da, %dwa, %s : tensor<?x4xf32>, tensor<8x2x4xf32>, tensor<?x2xf32>
+}

@@ -79,7 +79,16 @@ def Moe_RouteRowsOp : Moe_KernelOp<"route_rows", [AttrSizedOperandSegments]> {
   let summary = "moe.route as a kernel";
   let description = [{
     outs: gates, ids, then scores with `with_scores`, then logsumexp with
-    `with_logsumexp`. Semantics and attributes of `moe.route`.
+    `with_logsumexp`. Semantics, attributes and constraints of `moe.route`.
+
+    ```mlir
+    func.func @route(%logits: tensor<?x8xf32>, %g: tensor<?x2xf32>,
+                     %i: tensor<?x2xi32>) -> (tensor<?x2xf32>, tensor<?x2xi32>) {
+      %gates, %ids = moe.route_rows %logits : tensor<?x8xf32>
+          softmax score_then_topk outs(%g, %i : tensor<?x2xf32>, tensor<?x2xi32>)
+      return %gates, %ids : tensor<?x2xf32>, tensor<?x2xi32>
+    }
+    ```
   }];
   let arguments = !con((ins Moe_Shaped:$logits, Optional<Moe_Shaped>:$bias,
       Optional<Moe_Shaped>:$mask, Optional<Moe_Shaped>:$given_ids,
@@ -97,6 +106,21 @@ def Moe_RouteRowsOp : Moe_KernelOp<"route_rows", [AttrSizedOperandSegments]> {
 
 def Moe_RouteGradRowsOp : Moe_KernelOp<"route_grad_rows", [AttrSizedOperandSegments]> {
   let summary = "moe.route_grad as a kernel";
+  let description = [{
+    One out, the gradient of the logits. Semantics, attributes and constraints
+    of `moe.route_grad`.
+
+    ```mlir
+    func.func @route_grad(%logits: tensor<?x8xf32>, %ids: tensor<?x2xi32>,
+                          %d_gates: tensor<?x2xf32>, %init: tensor<?x8xf32>)
+        -> tensor<?x8xf32> {
+      %d = moe.route_grad_rows %logits, %ids, %d_gates
+          : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32>
+          softmax score_then_topk outs(%init : tensor<?x8xf32>)
+      return %d : tensor<?x8xf32>
+    }
+    ```
+  }];
   let arguments = (ins Moe_Shaped:$logits, Moe_Shaped:$ids, Moe_Shaped:$d_gates,
     Optional<Moe_Shaped>:$d_scores, Optional<Moe_Shaped>:$d_logsumexp,
     Variadic<Moe_Shaped>:$outs,
@@ -127,7 +151,7 @@ def Moe_GroupedMatmulOp : Moe_RegionKernelOp<"grouped_matmul"> {
     grouped order.
 
     Constraints:
-    * (C1) one or two pairs; equal numbers of lhs, rhs, orders and layouts
+    * (C1) at least one pair; equal numbers of lhs, rhs, orders and layouts
     * (C2) rhs i is (E, out, in) or (E, in, out), out = c*N
     * (C3) ports as in `moe.map_rows`; results are not in token order
     * (C4) region arguments: c accumulators, then those of `ins`
@@ -181,8 +205,20 @@ def Moe_GroupedOuterOp : Moe_KernelOp<"grouped_outer"> {
     grouped order, of dy (x) x. With `accumulate` the out's value is added.
 
     Constraints:
-    * (C1) x and dy have the rows of their orders
+    * (C1) x and dy have the rows of their orders and one element type
     * (C2) one out, (E, out, in) or (E, in, out)
+
+    ```mlir
+    func.func @outer(%x: tensor<?x16xbf16>, %dy: tensor<?x32xbf16>,
+                     %a: !moe.assignment<?x2, 8>, %init: tensor<8x32x16xf32>)
+        -> tensor<8x32x16xf32> {
+      %dw = moe.grouped_outer by %a : !moe.assignment<?x2, 8>
+          x(%x from token : tensor<?x16xbf16>)
+          dy(%dy from grouped : tensor<?x32xbf16>) out_in
+          outs(%init : tensor<8x32x16xf32>)
+      return %dw : tensor<8x32x16xf32>
+    }
+    ```
   }];
   let arguments = (ins Moe_Assignment:$assignment, Moe_Shaped:$x,
     Moe_Shaped:$dy, Variadic<Moe_Shaped>:$outs, Moe_RowOrderAttr:$x_from,
@@ -258,6 +294,22 @@ def Moe_CombineRowsOp : Moe_RegionKernelOp<"combine_rows"> {
     * (C2) ports fit as in `moe.map_rows`
     * (C3) addends: none, or one for each rows result, of its shape
     * (C4) region arguments and yielded values as in `moe.rowwise`
+
+    ```mlir
+    func.func @combine(%y: tensor<?x16xf32>, %gates: tensor<?x2xf32>,
+                       %a: !moe.assignment<?x2, 8>, %init: tensor<?x16xf32>)
+        -> tensor<?x16xf32> {
+      %o = moe.combine_rows by %a : !moe.assignment<?x2, 8>
+          ins(%y : tensor<?x16xf32> rows grouped,
+              %gates : tensor<?x2xf32> scalar slot)
+          outs(%init : tensor<?x16xf32> rows token) {
+      ^bb0(%v: f32, %gate: f32):
+        %m = arith.mulf %v, %gate : f32
+        moe.yield %m : f32
+      }
+      return %o : tensor<?x16xf32>
+    }
+    ```
   }];
   let arguments = (ins Moe_Assignment:$assignment,
     Variadic<Moe_Shaped>:$ins, Variadic<Moe_Shaped>:$addends,
@@ -284,7 +336,21 @@ def Moe_ReduceExpertsOp : Moe_RegionKernelOp<"reduce_experts"> {
     Constraints:
     * (C1) every out port is `expert`
     * (C2) ports fit as in `moe.map_rows`
-    * (C4) region arguments and yielded values as in `moe.rowwise`
+    * (C3) region arguments and yielded values as in `moe.rowwise`
+
+    ```mlir
+    func.func @squares(%x: tensor<?x16xf32>, %a: !moe.assignment<?x2, 8>,
+                       %init: tensor<8x16xf32>) -> tensor<8x16xf32> {
+      %s = moe.reduce_experts by %a : !moe.assignment<?x2, 8>
+          ins(%x : tensor<?x16xf32> rows token)
+          outs(%init : tensor<8x16xf32> expert) {
+      ^bb0(%v: f32):
+        %m = arith.mulf %v, %v : f32
+        moe.yield %m : f32
+      }
+      return %s : tensor<8x16xf32>
+    }
+    ```
   }];
   let arguments = (ins Moe_Assignment:$assignment,
     Variadic<Moe_Shaped>:$ins, Variadic<Moe_Shaped>:$outs,
@@ -308,6 +374,15 @@ def Moe_FoldPartialsOp : Moe_KernelOp<"fold_partials"> {
     Constraints:
     * (C1) partials are (T*K, S); one out with the shape of its order, `to` is
       slot or grouped
+
+    ```mlir
+    func.func @fold(%p: tensor<?x3xf32>, %a: !moe.assignment<?x2, 8>,
+                    %init: tensor<?x2xf32>) -> tensor<?x2xf32> {
+      %s = moe.fold_partials %p : tensor<?x3xf32>
+          by %a : !moe.assignment<?x2, 8> to slot outs(%init : tensor<?x2xf32>)
+      return %s : tensor<?x2xf32>
+    }
+    ```
   }];
   let arguments = (ins Moe_Assignment:$assignment, Moe_Shaped:$partials,
     Variadic<Moe_Shaped>:$outs, Moe_RowOrderAttr:$to);

@@ -93,10 +93,17 @@ def MoeSimplifyGradients : Pass<"moe-simplify-gradients", "::mlir::func::FuncOp"
       that of dO x (gate * A), where dO is a gather that a product can read in
       place; where gate * dH is computed anyway, gate * (dH W) becomes
       (gate * dH) W;
+    * a gate leaves the sum of a product and an adapter's: gate * (dO W) +
+      (c * gate * (dO B)) A becomes gate * (dO W + u A), where u = c * (dO B),
+      and the adapter's gradient, the sum of (gate * u) x A, that of u x (gate *
+      A). Refused: products by different gates, with a bias or another reader;
+      rows that others than weight gradients read with their gate;
     * the gradient of a gate <dO, Y> becomes <dO W, A>, plus <dO, b[e]> with a
       bias: Y need not be kept. It holds where Y = A W^T (+ b), or is a sum of
       such, and is done where dO W, without the gate, is computed anyway. So a
-      gate on the input, <X, dH W>, has the gradient <H, dH>;
+      gate on the input, <X, dH W>, has the gradient <H, dH>. Of an adapter
+      <dO B, c * (A A'^T)> becomes <u A', A>, so that one dot product with A is
+      left where dO W + u A' is computed anyway;
     * products and sums read token or slot rows in place of a grouped copy, and
       grouped ones in place of scattered ones;
     * sums of paths merge: one combine of a sum, one product onto another; rows
@@ -472,15 +479,17 @@ def MoeFuseEpilogues : Moe_FusionPass<"moe-fuse-epilogues"> {
     assignment: where it reads the product's rows, where the product's region
     reads its rows, and where both read the same rows. The map's results become
     results of the product. A map over c blocks or pairs of columns makes the
-    product's `columns` so, the region in it once for each.
+    product's `columns` so, the region in it once for each; a row sum adds those
+    of a column first.
 
     A value that is also a result (of a narrower type) is read as it is stored,
     `arith.truncf ... {moe.stored}`; rows that nobody else reads are no result
     any more, and are not rounded.
 
     Refused: different assignments or numbers of columns; columns that lie in
-    two ways; a row sum that has to be complete; rows that a product reads as
-    `lhs`; kernels that need one another through a third one.
+    two ways; a row sum that has to be complete; partials where columns would be
+    seen otherwise; rows that a product reads as `lhs`; kernels that need one
+    another through a third one.
 
     ```mlir before
     func.func @f(%x: tensor<?x16xbf16>, %w: tensor<8x8x16xbf16>,
@@ -530,11 +539,12 @@ def MoeFuseProducts : Moe_FusionPass<"moe-fuse-products"> {
   let summary = "two products share an accumulator";
   let description = [{
     A `grouped_matmul` whose region adds the rows of another one to its
-    accumulator takes that product as its second (lhs, rhs) pair: adapters
-    beside frozen weights, gradients that arrive by two paths. What the other
-    one's region adds (a bias) is added too. A rounding goes.
+    accumulator, whatever else is added between, takes that product as a further
+    (lhs, rhs) pair: adapters beside frozen weights, gradients that arrive by
+    several paths. What the other one's region adds (a bias) is added too. A
+    rounding goes.
 
-    Refused: more than two pairs; rows of the other product with another reader;
+    Refused: more than four pairs; rows of the other product with another reader;
     values that are used for more than the sum.
 
     ```mlir before
