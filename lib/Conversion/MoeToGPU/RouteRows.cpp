@@ -101,12 +101,16 @@ void Route::maskGroups(RouteToken &t, Value keys) {
 }
 
 /// Step 4: one after the other, each the first behind the one before.
+/// Step 7: without a finite logit all keys are alike. `keys` stays as it is: a
+/// store here could meet loads of other lanes.
 void Route::choose(RouteToken &t, Value keys, Value chosen) {
+  auto keyOf = [&](Value e) {
+    return b.select(t.alive, b.load(keys, e), t.zero());
+  };
   b.carry(b.index(0), b.index(k), 1, {b.constant(t.compute, kInf), b.index(-1)},
           [&](Value i, ValueRange before) {
-            Values found =
-                best([&](Value e) { return b.load(keys, e); }, b.lane,
-                     b.index(experts), kWarp, before[0], before[1], t.compute);
+            Values found = best(keyOf, b.lane, b.index(experts), kWarp,
+                                before[0], before[1], t.compute);
             for (int64_t offset = kWarp / 2; offset >= 1; offset /= 2) {
               Value key = b.shuffle(found[0], offset, gpu::ShuffleMode::XOR);
               Value id = b.shuffle(found[1], offset, gpu::ShuffleMode::XOR);
@@ -144,10 +148,6 @@ void Route::token(Value token) {
   }
   b.barrier();
   maskGroups(t, keys);
-  // Step 7: without a finite logit all keys are alike.
-  t.each([&](Value e) {
-    b.store(b.select(t.alive, b.load(keys, e), t.zero()), keys, e);
-  });
   if (Value given = op.getGivenIds())
     b.strided(b.lane, k, kWarp, [&](Value i) {
       Value id = b.load(given, {token, i});

@@ -204,3 +204,28 @@ func.func @around(%x: memref<?x8xf32>, %y: memref<8xf32>, %z: memref<1xf32>,
   memref.copy %y, %t : memref<8xf32> to memref<8xf32>
   return
 }
+
+// -----
+
+// Keys are stored once, before the barrier that loads wait for. A second store
+// by each lane to its own keys would be a race: with one expert the load of
+// that key is at one address, LLVM moves it out of the loop over experts that
+// only some lanes enter, and all lanes load what one of them stores.
+// CHECK-LABEL: func @route
+// CHECK:       gpu.launch {{.*}} workgroup(%[[SCORES:.*]] : memref<1xf32, {{.*}}>, %[[KEYS:.*]] : memref<1xf32, {{[^,]*}}>, %[[CHOSEN:.*]] : memref<1xi32
+// CHECK:         memref.store %{{.*}}, %[[SCORES]][
+// CHECK:         memref.store %{{.*}}, %[[KEYS]][
+// CHECK:         gpu.barrier
+// CHECK-NOT:     memref.store %{{.*}}, %[[KEYS]][
+// CHECK:         memref.load %[[KEYS]][
+// CHECK-NOT:     memref.store %{{.*}}, %[[KEYS]][
+// CHECK:         memref.store %{{.*}}, %[[CHOSEN]][
+// CHECK-NOT:     memref.store %{{.*}}, %[[KEYS]][
+// CHECK:         gpu.barrier
+// CHECK-NOT:     memref.store %{{.*}}, %[[KEYS]][
+// CHECK:         gpu.terminator
+func.func @route(%x: memref<?x1xf32>, %g: memref<?x1xf32>, %i: memref<?x1xi32>) {
+  moe.route_rows %x : memref<?x1xf32> softmax score_then_topk
+      outs(%g, %i : memref<?x1xf32>, memref<?x1xi32>)
+  return
+}
