@@ -52,6 +52,44 @@ def test_every_activation_in_a_product(activation):
 
 
 @needs_ptxas
+@pytest.mark.parametrize(
+    "experts, wide, high, layout, rows, result",
+    [
+        # A shared expert's: one tile, and four.
+        (1, 64, 72, "out_in", "grouped, grouped", "bf16"),
+        (1, 64, 72, "in_out", "token, grouped", "bf16"),
+        (1, 64, 72, "out_in", "token, slot", "bf16 accumulate"),
+        (1, 64, 72, "out_in", "token, grouped", "f32"),
+        (1, 8, 8, "out_in", "grouped, grouped", "f32 accumulate"),
+        (1, 264, 136, "out_in", "grouped, grouped", "bf16"),
+        (1, 264, 136, "in_out", "token, grouped", "bf16 accumulate"),
+        (1, 264, 136, "out_in", "token, grouped", "f32"),
+        (2, 64, 72, "out_in", "token, grouped", "bf16"),
+        (8, 264, 136, "in_out", "slot, grouped", "f32 accumulate"),
+    ],
+)
+def test_weight_gradients_have_no_defect(experts, wide, high, layout, rows, result):
+    x_from, dy_from = rows.split(", ")
+    dtype, *accumulate = result.split()
+    k = min(2, experts)
+    assignment = f"!moe.assignment<?x{k}, {experts}>"
+    shape = f"{high}x{wide}" if layout == "out_in" else f"{wide}x{high}"
+    out = f"tensor<{experts}x{shape}x{dtype}>"
+    text = f"""
+        func.func @f(%x: tensor<?x{wide}xbf16>, %dy: tensor<?x{high}xbf16>, %i: tensor<?x{k}xi32>
+            {", %into: " + out if accumulate else ""}) -> {out} {{
+          %a = moe.assign ids(%i : tensor<?x{k}xi32>) : {assignment}
+          %w = moe.weight_grad %x from {x_from}, %dy from {dy_from} by %a {layout}
+              {f"accumulate(%into : {out})" if accumulate else ""}
+              : tensor<?x{wide}xbf16>, tensor<?x{high}xbf16>, {assignment} -> {out}
+          return %w : {out}
+        }}"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", moe_mlir.errors.PerformanceWarning)
+        moe_mlir.compile(text, target="sm_90a", check=True)
+
+
+@needs_ptxas
 @pytest.mark.parametrize("dtype", ["f64", "f32", "bf16", "f16"])
 @pytest.mark.parametrize("name", ["interleaved", "routed", "attention", "adapter"])
 def test_simt_kernels_have_no_defect(name, dtype):

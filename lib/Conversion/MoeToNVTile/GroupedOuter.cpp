@@ -146,6 +146,13 @@ Value Outer::eachTile(Value start,
   int64_t columns = llvm::divideCeil(sides[1].width, kTileColumns);
   int64_t each = rows * columns;
   Value work = b.i32(each * tables.experts);
+  // A single tile: LLVM would find that there is one turn and take its first
+  // product out of the loop. The accumulator's zeros would then lie between
+  // wgmma's fence and that product, and ptxas add a fence of its own (C7519).
+  // So the number comes from memory: the first expert is 0.
+  if (each * tables.experts == 1)
+    work = b.add(
+        kernel.workItem(table, b.i32(0), /*byExpert=*/true).getExpert(), 1);
   Value block = b.blockId(), blocks = b.gridSize();
   Value back = b.sub(b.sub(blocks, 1), block);
   Value turns = b.div(b.add(work, b.sub(blocks, 1)), blocks);
