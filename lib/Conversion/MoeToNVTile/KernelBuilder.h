@@ -169,9 +169,6 @@ void buildResidentKernel(GroupedMatmulOp op, const Tables &tables,
 /// On the host: the GPU's multiprocessors, as an index.
 Value emitProcessors(ImplicitLocOpBuilder &host);
 
-/// Allocates the work table of an assignment and launches what fills it.
-Value emitWorkTable(PackAssignmentOp pack);
-
 } // namespace mlir::moe
 
 #endif // MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H

@@ -28,7 +28,8 @@ protected:
                    #moe<score sigmoid>, #moe<route_order topk_then_score>,
                    #moe.masked_groups<zero>, #moe.drop<score>,
                    #moe.port<rows slot concat 2>, #moe.columns<interleave 2>,
-                   #moe.config<cooperative stages 3 from 9 rows, simt "no">]
+                   #moe.config<cooperative stages 3 from 9 rows,
+                               cooperative parts 8 from 5 rows, simt "no">]
       } {})mlir",
                                          ParserConfig(&context, false));
   }
@@ -82,7 +83,7 @@ TEST_F(MoeBytecode, HoldsNoText) {
 
 TEST_F(MoeBytecode, RefusesNewerVersions) {
   EXPECT_FALSE(read(write(MoeDialectVersion::current + 1)));
-  EXPECT_NE(message.find("newer than version 2 that is read here; update"),
+  EXPECT_NE(message.find("newer than version 3 that is read here; update"),
             std::string::npos)
       << message;
 }
