@@ -261,6 +261,8 @@ private:
         object["stages"] = variant.getStages();
       if (variant.getBuffers())
         object["buffers"] = variant.getBuffers();
+      if (variant.getParts())
+        object["parts"] = variant.getParts();
       if (variant.hasGuard())
         object["from"] = Object{
             {stringifyHostValue(variant.getGuard()), variant.getAtLeast()}};
@@ -387,7 +389,7 @@ std::string variantText(const Object &variant) {
   if (const Array *tile = variant.getArray("tile"))
     os << " tile " << *(*tile)[0].getAsInteger() << "x"
        << *(*tile)[1].getAsInteger();
-  for (StringRef number : {"stages", "buffers"})
+  for (StringRef number : {"stages", "buffers", "parts"})
     if (auto value = variant.getInteger(number))
       os << " " << number << " " << *value;
   if (const Object *from = variant.getObject("from"))

@@ -7,8 +7,11 @@ import warnings
 import layer_list
 import moe_mlir
 import pytest
+import test_gpu_parts
+import torch
 from moe_mlir import _native, layers
 from moe_mlir.layers._activations import ACTIVATIONS
+from oracle import Slots, make_ids
 
 needs_ptxas = pytest.mark.skipif(
     not any(place.is_file() for place in _native.ptxas_places()), reason="no ptxas: pip install nvidia-cuda-nvcc"
@@ -42,6 +45,7 @@ def test_every_activation_in_a_product(activation):
 
 
 @needs_ptxas
+@pytest.mark.parametrize("parts", ["", " parts 1"])
 @pytest.mark.parametrize(
     "experts, wide, high, layout, rows, result",
     [
@@ -58,22 +62,11 @@ def test_every_activation_in_a_product(activation):
         (8, 264, 136, "in_out", "slot, grouped", "f32 accumulate"),
     ],
 )
-def test_weight_gradients_have_no_defect(experts, wide, high, layout, rows, result):
-    x_from, dy_from = rows.split(", ")
+def test_weight_gradients_have_no_defect(experts, wide, high, layout, rows, result, parts):
     dtype, *accumulate = result.split()
-    k = min(2, experts)
-    assignment = f"!moe.assignment<?x{k}, {experts}>"
-    shape = f"{high}x{wide}" if layout == "out_in" else f"{wide}x{high}"
-    out = f"tensor<{experts}x{shape}x{dtype}>"
-    text = f"""
-        func.func @f(%x: tensor<?x{wide}xbf16>, %dy: tensor<?x{high}xbf16>, %i: tensor<?x{k}xi32>
-            {", %into: " + out if accumulate else ""}) -> {out} {{
-          %a = moe.assign ids(%i : tensor<?x{k}xi32>) : {assignment}
-          %w = moe.weight_grad %x from {x_from}, %dy from {dy_from} by %a {layout}
-              {f"accumulate(%into : {out})" if accumulate else ""}
-              : tensor<?x{wide}xbf16>, tensor<?x{high}xbf16>, {assignment} -> {out}
-          return %w : {out}
-        }}"""
+    result = {"bf16": torch.bfloat16, "f32": torch.float32}[dtype]
+    slots = Slots(make_ids("random", 1, min(2, experts), experts), experts)
+    text = test_gpu_parts.text_of(slots, wide, high, layout, *rows.split(", "), torch.bfloat16, result, bool(accumulate), parts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", moe_mlir.errors.PerformanceWarning)
         moe_mlir.compile(text, target="sm_90a", check=True)

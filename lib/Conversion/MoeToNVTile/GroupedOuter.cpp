@@ -4,6 +4,7 @@
 // MN-major, and rows past the expert's end read as zero.
 #include "Config.h"
 #include "KernelBuilder.h"
+#include "WorkTable.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -62,11 +63,13 @@ private:
     Value first, end, expert, size, steps, m, n;
   };
   void passSide(Side &side);
+  Value allocatePartials(int64_t parts);
   /// Carries a position over the tiles of this block.
   Value eachTile(Value position, function_ref<Value(const Item &, Value)> body);
   Value produceTile(const Item &item, Value position);
   void consume(Value warpgroup);
   void store(Value accumulator, Value warpgroup, const Item &item);
+  void storePart(Value accumulator, Value warpgroup, const Item &item);
 
   GroupedOuterOp op;
   const Tables &tables;
@@ -75,6 +78,8 @@ private:
   Type element;
   Side sides[2];
   Value out, map, table, ring, staging;
+  /// Sums of parts of experts, where they are split.
+  Value partials;
   bool gathers;
 };
 } // namespace
@@ -116,6 +121,9 @@ void Outer::build(VariantAttr variant) {
         {2 * sides[1].width, 2 * sides[1].width * sides[0].width},
         {kChunk, 64, 1});
   table = kernel.pass(tables.work);
+  Value hostPartials = allocatePartials(variant.getParts());
+  if (hostPartials)
+    partials = kernel.pass(hostPartials);
   constexpr int32_t kProducers = 128;
   ring = kernel.makeRing(variant.getStages(), {kBlockRows, kTileColumns},
                          gathers ? 1 + kProducers : 1);
@@ -135,6 +143,22 @@ void Outer::build(VariantAttr variant) {
       },
       [&](Value warpgroup) { consume(warpgroup); });
   kernel.finish();
+  if (hostPartials)
+    emitFoldParts(kernel.host, tables.work, hostPartials, op.getOuts()[0],
+                  tables.order, op.getAccumulate());
+}
+
+/// Memory for the sums of parts, beside the work table; null without parts.
+Value Outer::allocatePartials(int64_t parts) {
+  if (parts <= 1)
+    return {};
+  Operation *table = tables.work.getDefiningOp();
+  OpBuilder::InsertionGuard guard(kernel.host);
+  kernel.host.setInsertionPointAfter(table);
+  SmallVector<int64_t> shape(memrefOf(op.getOuts()[0]).getShape());
+  shape[0] = parts;
+  return memref::AllocOp::create(kernel.host,
+                                 MemRefType::get(shape, b.getF32Type()));
 }
 
 /// Experts come largest first, and blocks go to and fro over them, so that the
@@ -145,11 +169,13 @@ Value Outer::eachTile(Value start,
   int64_t columns = llvm::divideCeil(sides[1].width, kTileColumns);
   int64_t each = rows * columns;
   Value work = b.i32(each * tables.experts);
-  // A single tile: LLVM would find that there is one turn and take its first
-  // product out of the loop. The accumulator's zeros would then lie between
-  // wgmma's fence and that product, and ptxas add a fence of its own (C7519).
-  // So the number comes from memory: the first expert is 0.
-  if (each * tables.experts == 1)
+  if (partials)
+    work = b.mul(WorkCountOp::create(b, b.getI32Type(), table), b.i32(each));
+  else if (each * tables.experts == 1)
+    // A single tile: LLVM would find that there is one turn and take its first
+    // product out of the loop. The accumulator's zeros would then lie between
+    // wgmma's fence and that product, and ptxas add a fence of its own (C7519).
+    // So the number comes from memory: the first expert is 0.
     work = b.add(
         kernel.workItem(table, b.i32(0), /*byExpert=*/true).getExpert(), 1);
   Value block = b.blockId(), blocks = b.gridSize();
@@ -248,11 +274,18 @@ void Outer::consume(Value warpgroup) {
   auto type = FragmentType::get(b.getContext(), 64, kTileColumns);
   Value zero = ZeroOp::create(b, type);
   eachTile(b.i32(0), [&](const Item &item, Value start) -> Value {
-    auto [position, accumulator] =
+    Value position, accumulator;
+    std::tie(position, accumulator) =
         kernel.products(ring, start, start, item.steps, zero, warpgroup,
                         element, /*lhsMN=*/true, /*rhsMN=*/true);
     accumulator = kernel.finishProducts(ring, position, accumulator);
-    store(accumulator, warpgroup, item);
+    auto whole = [&] { store(accumulator, warpgroup, item); };
+    if (partials)
+      b.either(b.compare(arith::CmpIPredicate::slt, item.expert,
+                         b.i32(tables.experts)),
+               whole, [&] { storePart(accumulator, warpgroup, item); });
+    else
+      whole();
     return position;
   });
   StageFlushOp::create(b);
@@ -286,6 +319,22 @@ void Outer::store(Value accumulator, Value warpgroup, const Item &item) {
       StoreFragmentOp::create(b, fragment, out, row, column, end, limit,
                               Value(), Value(), 1);
   }
+}
+
+/// The sum of a part, as it is: parts are added to the result by a kernel of
+/// their own.
+void Outer::storePart(Value accumulator, Value warpgroup, const Item &item) {
+  auto chunkType = FragmentType::get(b.getContext(), 64, kChunk);
+  int64_t rows = sides[0].width, parts = memrefOf(partials).getDimSize(0);
+  Value part = b.sub(item.expert, tables.experts);
+  Value firstRow = b.mul(part, rows);
+  Value row = b.add(firstRow, b.add(item.m, b.mul(warpgroup, 64)));
+  // Parts that a wrong table has too many are not stored.
+  Value end = b.op<arith::MinSIOp>(b.add(firstRow, rows), b.i32(parts * rows));
+  for (int64_t at = 0; at < kTileColumns; at += kChunk)
+    StoreFragmentOp::create(b, ColumnsOp::create(b, chunkType, accumulator, at),
+                            partials, row, b.add(item.n, at), end,
+                            b.i32(sides[1].width), Value(), Value(), 1);
 }
 
 void mlir::moe::buildNVTileKernel(GroupedOuterOp op, const Tables &tables,

@@ -194,9 +194,6 @@ void launchKernelText(ImplicitLocOpBuilder &b, StringRef name, StringRef text,
 /// Makes zeros of the rows of sentinel slots in an op's results in slot order.
 void zeroSentinels(GroupedMatmulOp op);
 
-/// Allocates the work table of an assignment and launches what fills it.
-Value emitWorkTable(PackAssignmentOp pack);
-
 } // namespace mlir::moe
 
 #endif // MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H

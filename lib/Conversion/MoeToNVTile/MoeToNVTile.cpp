@@ -2,6 +2,7 @@
 // convert-moe-to-nvtile: see Passes.td.
 #include "Config.h"
 #include "KernelBuilder.h"
+#include "WorkTable.h"
 #include "moe/Conversion/MoeToNVTile/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -109,7 +110,7 @@ struct ConvertMoeToNVTile
         continue;
       getOperation()->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
                               UnitAttr::get(&getContext()));
-      Tables tables = tablesOf(packOf(op));
+      Tables tables = tablesOf(packOf(op), variant);
       TypeSwitch<Operation *>(op).Case<GroupedMatmulOp, GroupedOuterOp>(
           [&](auto op) { buildNVTileKernel(op, tables, variant); });
       op->erase();
@@ -137,15 +138,31 @@ private:
         });
   }
 
-  Tables tablesOf(PackAssignmentOp pack) {
-    Value &work = workTables[pack];
-    if (!work)
-      work = emitWorkTable(pack);
+  /// Where experts are split, the work table is the list of their parts.
+  Tables tablesOf(PackAssignmentOp pack, VariantAttr variant) {
+    WorkTables &tables = workTables[pack];
+    if (!tables.work)
+      tables = emitWorkTables(pack, partsOf(pack));
+    Value work =
+        variant.getParts() > 1 ? tables.parts[variant.getParts()] : tables.work;
     AssignmentType type = getAssignmentType(pack.getAssignment());
     return {pack.getOrder(),   pack.getBegin(), pack.getEnd(), work,
             type.getExperts(), type.getK()};
   }
 
-  DenseMap<Operation *, Value> workTables;
+  /// Into how many parts products of the assignment split experts.
+  static SmallVector<int64_t> partsOf(PackAssignmentOp pack) {
+    SetVector<int64_t> parts;
+    for (Operation *user : pack.getAssignment().getUsers())
+      if (auto config = user->getAttrOfType<ConfigAttr>(kConfigAttr))
+        if (int64_t number = config.getVariants().front().getParts();
+            number > 1)
+          parts.insert(number);
+    SmallVector<int64_t> sorted(parts.getArrayRef());
+    llvm::sort(sorted);
+    return sorted;
+  }
+
+  DenseMap<Operation *, WorkTables> workTables;
 };
 } // namespace

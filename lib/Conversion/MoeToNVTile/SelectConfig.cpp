@@ -46,6 +46,9 @@ static std::string whyNot(Operation *op, Structure structure) {
   return matmul ? whyNotResident(matmul) : "it contracts over rows";
 }
 
+/// A limit for workspace and for row numbers of 32 bits.
+constexpr int64_t kMostParts = 4096;
+
 static KernelFacts factsOfProduct(Operation *op) {
   return TypeSwitch<Operation *, KernelFacts>(op)
       .Case<GroupedMatmulOp, GroupedOuterOp>(
@@ -78,6 +81,22 @@ static int64_t sharedBytes(VariantAttr variant) {
 // Choosing
 //===----------------------------------------------------------------------===//
 
+/// Into how many parts a weight gradient's experts with many rows are split: so
+/// that all parts are four items for each of 128 multiprocessors, and none has
+/// less than a mean expert's rows. Where all tiles fill at most half of the
+/// multiprocessors, each expert may be split, and the parts are two items.
+static int64_t chooseParts(GroupedOuterOp op) {
+  constexpr int64_t kProcessors = 128;
+  ArrayRef<int64_t> shape = memrefOf(op.getOuts()[0]).getShape();
+  int64_t experts = shape[0];
+  int64_t tiles = llvm::divideCeil(shape[1], nvtile::kBlockRows) *
+                  llvm::divideCeil(shape[2], kTileColumns);
+  int64_t parts = experts * tiles <= kProcessors / 2
+                      ? 2 * kProcessors / tiles
+                      : std::min(4 * kProcessors / tiles, experts);
+  return std::max<int64_t>(parts, 1);
+}
+
 /// The variant with the numbers that it leaves open.
 static VariantAttr complete(Operation *op, VariantAttr variant) {
   if (variant.getStructure() == Structure::Simt)
@@ -94,8 +113,11 @@ static VariantAttr complete(Operation *op, VariantAttr variant) {
   int64_t buffers = variant.getBuffers(), stores = factsOfProduct(op).stores;
   if (!buffers && stores)
     buffers = stores % 2 ? 1 : 2;
+  int64_t parts = variant.getParts();
+  if (auto outer = dyn_cast<GroupedOuterOp>(op); outer && !parts)
+    parts = chooseParts(outer);
   return VariantAttr::get(variant.getContext(), variant.getStructure(), rows,
-                          columns, stages, buffers, variant.getReason(),
+                          columns, stages, buffers, parts, variant.getReason(),
                           variant.getGuard(), variant.getAtLeast());
 }
 
@@ -146,8 +168,14 @@ LogicalResult mlir::moe::verifyVariant(Operation *op, VariantAttr variant) {
   if (variant.getStructure() == Structure::Simt)
     return success();
   auto [gathers, stores, leastStages] = factsOfProduct(op);
+  bool contractsRows = isa<GroupedOuterOp>(op);
+  if (variant.getParts() && !contractsRows)
+    return refuse(op, variant) << "only a weight gradient has parts";
+  if (variant.getParts() > kMostParts)
+    return refuse(op, variant) << "it has at most " << kMostParts << " parts";
   if (!variant.hasTile() || !variant.getStages() ||
-      (stores && !variant.getBuffers()))
+      (stores && !variant.getBuffers()) ||
+      (contractsRows && !variant.getParts()))
     return refuse(op, variant)
            << "numbers are open, which moe-select-config chooses";
   int64_t rows = tileRows(variant.getStructure());

@@ -109,7 +109,7 @@ func.func @fits_not(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e:
 func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
     %x: memref<?x16xbf16>, %dy: memref<?x24xbf16>, %dw: memref<4x24x16xbf16>) {
   %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
-  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 5 buffers 1 from 8 rows>': it needs 263168 bytes of shared memory, a block has 232448; fewer stages or buffers}}
+  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 5 buffers 1 parts 256 from 8 rows>': it needs 263168 bytes of shared memory, a block has 232448; fewer stages or buffers}}
   moe.grouped_outer by %a : !moe.assignment<?x2, 4> x(%x from grouped : memref<?x16xbf16>) dy(%dy from grouped : memref<?x24xbf16>) out_in
       outs(%dw : memref<4x24x16xbf16>) {moe.config = #moe.config<cooperative stages 5 buffers 1 from 8 rows, simt>}
   return
@@ -203,5 +203,31 @@ func.func @held(%order: memref<?xi32>, %position: memref<?xi32>, %begin: memref<
     %s3 = arith.addf %s2, %r3 : f32
     moe.yield %s3 : f32
   }
+  return
+}
+
+// -----
+
+func.func @parts(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x64xbf16>, %w: memref<4x512x64xbf16>, %y: memref<?x512xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 4 buffers 2 parts 2>': only a weight gradient has parts}}
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x64xbf16>, memref<4x512x64xbf16>) columns <single 1>
+      ins() outs(%y : memref<?x512xbf16> rows grouped) attributes {moe.config = #moe.config<cooperative parts 2>} {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  return
+}
+
+// -----
+
+func.func @many_parts(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x16xbf16>, %dy: memref<?x24xbf16>, %dw: memref<4x24x16xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  // expected-error @below {{cannot be '#moe.variant<cooperative tile 128x256 stages 4 buffers 2 parts 4097>': it has at most 4096 parts}}
+  moe.grouped_outer by %a : !moe.assignment<?x2, 4> x(%x from grouped : memref<?x16xbf16>) dy(%dy from grouped : memref<?x24xbf16>) out_in
+      outs(%dw : memref<4x24x16xbf16>) {moe.config = #moe.config<cooperative parts 4097>}
   return
 }

@@ -17,7 +17,7 @@ func.func @single(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<1xi32>, %e: m
       : memref<?xi32>, memref<?xi32>, memref<1xi32>, memref<1xi32> -> !moe.assignment<?x1, 1>
   moe.grouped_outer by %a : !moe.assignment<?x1, 1>
       x(%x from grouped : memref<?x64xbf16>) dy(%dy from grouped : memref<?x72xbf16>)
-      out_in outs(%w : memref<1x72x64xbf16>)
+      out_in outs(%w : memref<1x72x64xbf16>) {moe.config = #moe.config<cooperative parts 1>}
   return
 }
 
@@ -35,6 +35,6 @@ func.func @two(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<1xi32>, %e: memr
       : memref<?xi32>, memref<?xi32>, memref<1xi32>, memref<1xi32> -> !moe.assignment<?x1, 1>
   moe.grouped_outer by %a : !moe.assignment<?x1, 1>
       x(%x from grouped : memref<?x64xbf16>) dy(%dy from grouped : memref<?x136xbf16>)
-      out_in outs(%w : memref<1x136x64xbf16>)
+      out_in outs(%w : memref<1x136x64xbf16>) {moe.config = #moe.config<cooperative parts 1>}
   return
 }

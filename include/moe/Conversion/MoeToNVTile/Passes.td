@@ -17,7 +17,9 @@ def MoeSelectConfig : Pass<"moe-select-config", "::mlir::ModuleOp"> {
     error that says what can be done.
 
     * `cooperative`, on sm_90a, for what fits (see `convert-moe-to-nvtile`):
-      tile 128x256, 4 stages, 2 buffers (none where no result of 16 bits leaves)
+      tile 128x256, 4 stages, 2 buffers (none where no result of 16 bits leaves),
+      and for a `grouped_outer` parts: 512 / its tiles, at most E (256 / its
+      tiles, where the tiles of all experts are at most 64)
     * `simt` otherwise, with the reason, which is also a remark
 
     ```mlir before
@@ -72,6 +74,10 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
     without a config is refused: `moe-select-config` decides. A kernel's blocks,
     one a multiprocessor, share out the entries of a work table (see
     `nvtile.work_item`), which is allocated and filled once for each assignment.
+
+    A `grouped_outer` with more than one part may split the rows of experts that
+    have many: see docs/NVTile.md. The work table's kernel lists the parts, and
+    a second kernel adds their sums to the result.
 
     Several variants become launches in the branches of an `scf.if` on the host,
     which tests their guards in order.

@@ -28,6 +28,8 @@ enum class AttrCode : uint64_t {
   Config1 = 8,
   Variant = 9,
   Config = 10,
+  /// Version 3: a variant with parts, behind the fields of one without.
+  VariantOfParts = 11,
 };
 
 struct MoeBytecodeInterface : BytecodeDialectInterface {
@@ -112,7 +114,8 @@ struct MoeBytecodeInterface : BytecodeDialectInterface {
           return success();
         })
         .Case([&](VariantAttr variant) {
-          code(AttrCode::Variant);
+          code(variant.getParts() ? AttrCode::VariantOfParts
+                                  : AttrCode::Variant);
           number(variant.getStructure());
           for (int64_t value : {variant.getTileRows(), variant.getTileColumns(),
                                 variant.getStages(), variant.getBuffers()})
@@ -120,6 +123,8 @@ struct MoeBytecodeInterface : BytecodeDialectInterface {
           writer.writeOptionalAttribute(variant.getReason());
           number(variant.getGuard());
           writer.writeSignedVarInt(variant.getAtLeast());
+          if (variant.getParts())
+            writer.writeSignedVarInt(variant.getParts());
           return success();
         })
         .Default([](Attribute) { return failure(); });
@@ -149,7 +154,9 @@ struct MoeBytecodeInterface : BytecodeDialectInterface {
     case AttrCode::Config1:
       return readConfig1(reader);
     case AttrCode::Variant:
-      return readVariant(reader);
+      return readVariant(reader, /*ofParts=*/false);
+    case AttrCode::VariantOfParts:
+      return readVariant(reader, /*ofParts=*/true);
     case AttrCode::Config: {
       SmallVector<VariantAttr> variants;
       if (failed(reader.readAttributes(variants)))
@@ -210,9 +217,9 @@ private:
     return ColumnsAttr::get(getContext(), *layout, count);
   }
 
-  Attribute readVariant(DialectBytecodeReader &reader) const {
+  Attribute readVariant(DialectBytecodeReader &reader, bool ofParts) const {
     auto structure = readCase<Structure>(reader, symbolizeStructure);
-    int64_t tileRows, tileColumns, stages, buffers, atLeast;
+    int64_t tileRows, tileColumns, stages, buffers, atLeast, parts = 0;
     StringAttr reason;
     if (!structure || failed(reader.readSignedVarInt(tileRows)) ||
         failed(reader.readSignedVarInt(tileColumns)) ||
@@ -221,11 +228,12 @@ private:
         failed(reader.readOptionalAttribute(reason)))
       return {};
     auto guard = readCase<HostValue>(reader, symbolizeHostValue);
-    if (!guard || failed(reader.readSignedVarInt(atLeast)))
+    if (!guard || failed(reader.readSignedVarInt(atLeast)) ||
+        (ofParts && failed(reader.readSignedVarInt(parts))))
       return {};
     return VariantAttr::getChecked(
         [&] { return reader.emitError(); }, getContext(), *structure, tileRows,
-        tileColumns, stages, buffers, reason, *guard, atLeast);
+        tileColumns, stages, buffers, parts, reason, *guard, atLeast);
   }
 
   Attribute readConfig1(DialectBytecodeReader &reader) const {
@@ -240,7 +248,7 @@ private:
     auto variant = VariantAttr::getChecked(
         [&] { return reader.emitError(); }, getContext(),
         Structure::Cooperative, kNone, kNone, number("stages"),
-        number("buffers"), StringAttr(), HostValue::None, kNone);
+        number("buffers"), kNone, StringAttr(), HostValue::None, kNone);
     return variant ? Attribute(ConfigAttr::get(getContext(), variant))
                    : Attribute();
   }

@@ -267,11 +267,11 @@ VariantAttr VariantAttr::parseBody(AsmParser &parser) {
     return {};
   }
   SmallVector<int64_t, 2> tile;
-  int64_t stages = 0, buffers = 0, atLeast = 0;
+  int64_t stages = 0, buffers = 0, parts = 0, atLeast = 0;
   HostValue guard = HostValue::None;
   std::string text;
   while (succeeded(parser.parseOptionalKeyword(
-      &word, {"tile", "stages", "buffers", "from"}))) {
+      &word, {"tile", "stages", "buffers", "parts", "from"}))) {
     SMLoc at = parser.getCurrentLocation();
     if (word == "tile") {
       if (parser.parseDimensionList(tile, /*allowDynamic=*/false,
@@ -285,6 +285,7 @@ VariantAttr VariantAttr::parseBody(AsmParser &parser) {
     }
     int64_t &number = word == "stages"    ? stages
                       : word == "buffers" ? buffers
+                      : word == "parts"   ? parts
                                           : atLeast;
     bool guards = word == "from";
     if (parser.parseInteger(number))
@@ -313,7 +314,7 @@ VariantAttr VariantAttr::parseBody(AsmParser &parser) {
   tile.resize(2);
   return parser.getChecked<VariantAttr>(loc, parser.getContext(), *structure,
                                         tile[0], tile[1], stages, buffers,
-                                        reason, guard, atLeast);
+                                        parts, reason, guard, atLeast);
 }
 
 void VariantAttr::printBody(AsmPrinter &printer) const {
@@ -324,6 +325,8 @@ void VariantAttr::printBody(AsmPrinter &printer) const {
     printer << " stages " << getStages();
   if (getBuffers())
     printer << " buffers " << getBuffers();
+  if (getParts())
+    printer << " parts " << getParts();
   if (hasGuard())
     printer << " from " << getAtLeast() << ' '
             << stringifyHostValue(getGuard());
@@ -347,39 +350,48 @@ void VariantAttr::print(AsmPrinter &printer) const {
 LogicalResult VariantAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                   Structure structure, int64_t tileRows,
                                   int64_t tileColumns, int64_t stages,
-                                  int64_t buffers, StringAttr reason,
-                                  HostValue guard, int64_t atLeast) {
+                                  int64_t buffers, int64_t parts,
+                                  StringAttr reason, HostValue guard,
+                                  int64_t atLeast) {
   bool simt = structure == Structure::Simt;
   for (auto [name, number] :
        {std::pair<StringRef, int64_t>{"tile", std::max(tileRows, tileColumns)},
         {"stages", stages},
-        {"buffers", buffers}})
+        {"buffers", buffers},
+        {"parts", parts}})
     if (simt && number)
       return emitError() << "a simt kernel has no " << name << ", got "
                          << number;
   if (!simt && reason)
     return emitError() << "a reason is for simt, got " << reason << " for "
                        << stringifyStructure(structure);
-  if (std::min({tileRows, tileColumns, stages, buffers, atLeast}) < 0 ||
+  if (std::min({tileRows, tileColumns, stages, buffers, parts, atLeast}) < 0 ||
       (tileRows == 0) != (tileColumns == 0) ||
       (guard == HostValue::None) != (atLeast == 0))
     return emitError() << "a variant's numbers are at least 1, got tile "
                        << tileRows << "x" << tileColumns << " stages " << stages
-                       << " buffers " << buffers << " from " << atLeast;
+                       << " buffers " << buffers << " parts " << parts
+                       << " from " << atLeast;
   return success();
 }
 
 VariantAttr VariantAttr::withoutGuard() const {
   return get(getContext(), getStructure(), getTileRows(), getTileColumns(),
-             getStages(), getBuffers(), getReason(), HostValue::None, 0);
+             getStages(), getBuffers(), getParts(), getReason(),
+             HostValue::None, 0);
 }
 
-StringRef VariantAttr::getReductionOrder() const {
+std::string VariantAttr::getReductionOrder() const {
   switch (getStructure()) {
   case Structure::Simt:
     return "terms one by one, ascending";
   case Structure::Cooperative:
   case Structure::Resident:
+    if (getParts() > 1)
+      return ("steps of 64 terms, ascending, of experts with many rows in up "
+              "to " +
+              Twine(getParts()) + " parts")
+          .str();
     return "steps of 64 terms, ascending";
   }
   llvm_unreachable("unknown structure");

@@ -8,6 +8,9 @@
 // A config was a dictionary of numbers for the only structure there was.
 // RUN: moe-opt %S/Inputs/version-1-config.mlirbc | FileCheck %s --check-prefix=CONFIG
 // CONFIG: moe.config = #moe.config<cooperative stages 3 buffers 4>
+// A variant had no parts.
+// RUN: moe-opt %S/Inputs/version-2-config.mlirbc | FileCheck %s --check-prefix=VARIANT
+// VARIANT: moe.config = #moe.config<cooperative tile 128x256 stages 3 buffers 4 from 4096 rows, simt "why">
 
 // CHECK-LABEL: func.func @mlp
 // CHECK: moe.route %{{.*}} sigmoid topk_then_score {{.*}}drop = #moe.drop<score>

@@ -83,6 +83,11 @@ func.func private @simt() attributes {moe.config = #moe.config<simt stages 3>}
 
 // -----
 
+// expected-error@+1 {{a simt kernel has no parts, got 2}}
+func.func private @simt_parts() attributes {moe.config = #moe.config<simt parts 2>}
+
+// -----
+
 // expected-error@+1 {{a reason is for simt, got "so" for cooperative}}
 func.func private @reason() attributes {moe.config = #moe.config<cooperative "so">}
 

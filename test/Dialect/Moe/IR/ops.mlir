@@ -178,8 +178,8 @@ func.func @route_attributes(%logits: tensor<?x8xf32>)
 
 // -----
 
-// CHECK: #moe.config<cooperative tile 128x256 stages 3 buffers 4 from 4096 rows, cooperative from 100 processors, simt "why not">, moe.other = #moe.variant<simt from 7 rows>
+// CHECK: #moe.config<cooperative tile 128x256 stages 3 buffers 4 parts 8 from 4096 rows, cooperative from 100 processors, simt "why not">, moe.other = #moe.variant<simt from 7 rows>
 func.func private @config() attributes {
-  moe.config = #moe.config<cooperative tile 128x256 buffers 4 stages 3 from 4096 rows,
+  moe.config = #moe.config<cooperative tile 128x256 parts 8 buffers 4 stages 3 from 4096 rows,
                            cooperative from 100 processors, simt "why not">,
   moe.other = #moe.variant<simt from 7 rows>}

@@ -28,7 +28,8 @@ protected:
                    #moe<score sigmoid>, #moe<route_order topk_then_score>,
                    #moe.masked_groups<zero>, #moe.drop<score>,
                    #moe.port<rows slot concat 2>, #moe.columns<interleave 2>,
-                   #moe.config<cooperative stages 3 from 9 rows, simt "no">]
+                   #moe.config<cooperative stages 3 from 9 rows,
+                               cooperative parts 8 from 5 rows, simt "no">]
       } {})mlir",
                                          ParserConfig(&context, false));
   }
@@ -82,8 +83,8 @@ TEST_F(MoeBytecode, HoldsNoText) {
 
 TEST_F(MoeBytecode, RefusesNewerVersions) {
   EXPECT_FALSE(read(write(MoeDialectVersion::current + 1)));
-  EXPECT_NE(message.find("bytecode of version 3 of the moe dialect, newer than "
-                         "version 2 that is read here; update moe-mlir"),
+  EXPECT_NE(message.find("bytecode of version 4 of the moe dialect, newer than "
+                         "version 3 that is read here; update moe-mlir"),
             std::string::npos)
       << message;
 }

@@ -13,7 +13,7 @@ namespace mlir::moe {
 /// read. Bytecode of every version up to `current` is read; newer bytecode is
 /// refused.
 struct MoeDialectVersion : public DialectVersion {
-  static constexpr uint64_t current = 2;
+  static constexpr uint64_t current = 3;
 
   explicit MoeDialectVersion(uint64_t number) : number(number) {}
   uint64_t number;

@@ -213,8 +213,10 @@ def Moe_VariantAttr : AttrDef<Moe_Dialect, "Variant"> {
   let description = [{
     A structure (see the enumeration), and the numbers that it is built with:
     `tile` (rows x columns of the accumulator), `stages` of the ring of operand
-    tiles, `buffers` that results are staged in. A number that is not there is
-    chosen by `moe-select-config`. `simt` may say why it was chosen. A guard
+    tiles, `buffers` that results are staged in, `parts` that the rows of experts
+    with many rows are split into for a weight gradient, at most so many in all
+    (1: no expert is split). A number that is not there is chosen by
+    `moe-select-config`. `simt` may say why it was chosen. A guard
     `from N rows` (of the assignment, T*K) or `from N processors` (of the GPU)
     lets the host decide at each call: the variant is for calls that have at
     least so many.
@@ -232,6 +234,7 @@ def Moe_VariantAttr : AttrDef<Moe_Dialect, "Variant"> {
   let parameters = (ins EnumParameter<Moe_Structure>:$structure,
                         "int64_t":$tileRows, "int64_t":$tileColumns,
                         "int64_t":$stages, "int64_t":$buffers,
+                        "int64_t":$parts,
                         OptionalParameter<"::mlir::StringAttr">:$reason,
                         EnumParameter<Moe_HostValue>:$guard,
                         "int64_t":$atLeast);
@@ -240,7 +243,7 @@ def Moe_VariantAttr : AttrDef<Moe_Dialect, "Variant"> {
   let builders = [AttrBuilder<(ins "Structure":$structure,
                                    CArg<"StringRef", "{}">:$reason), [{
     return $_get($_ctxt, structure, int64_t(0), int64_t(0), int64_t(0),
-                 int64_t(0),
+                 int64_t(0), int64_t(0),
                  reason.empty() ? StringAttr() : StringAttr::get($_ctxt, reason),
                  HostValue::None, int64_t(0));
   }]>];
@@ -252,7 +255,7 @@ def Moe_VariantAttr : AttrDef<Moe_Dialect, "Variant"> {
     VariantAttr withoutGuard() const;
     /// In which order a result's terms are added: variants of one op that say
     /// the same give the same bits.
-    StringRef getReductionOrder() const;
+    std::string getReductionOrder() const;
     /// Parses and prints what stands between the angle brackets.
     static VariantAttr parseBody(AsmParser &parser);
     void printBody(AsmPrinter &printer) const;
