@@ -322,7 +322,7 @@ FRAMEWORKS: dict[str, tuple[tuple[int, ...], str]] = {
     "numpy": ((1, 23), "for numpy.from_dlpack"),
     "ml_dtypes": ((), ""),
     "torch": ((2, 4), "for torch.library.custom_op"),
-    "jax": ((), ""),
+    "jax": ((0, 4, 34), "for vmap_method of jax.pure_callback"),
     "transformers": ((), ""),
     "triton": ((), ""),
 }

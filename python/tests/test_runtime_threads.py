@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library in one process with torch: import orders, threads, forks.
+"""The library in one process with torch, JAX and Triton: import orders, threads, forks.
 
 Each test runs in an interpreter of its own, because what is loaded first and
 what has run before is the point. The module is written in the LLVM dialect, so
 that the tests are about the runtime and not about the pipeline.
 """
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -187,6 +188,31 @@ def test_torch_after_the_library(tmp_path):
         assert threads() == before
         """,
         OMP_NUM_THREADS="2",
+    )
+
+
+# Each of them brings an LLVM and, in use, compiles with it.
+OTHERS = {
+    "jax": "import jax; jax.jit(lambda x: jax.numpy.sin(x).sum())(jax.numpy.ones(100000)).block_until_ready()",
+    "triton": "import triton.language; from triton._C import libtriton; libtriton.llvm.init_targets()",
+}
+
+
+@pytest.mark.parametrize("first", ["the other", "ours"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_beside_another_llvm(tmp_path, name, first):
+    if not importlib.util.find_spec(name):
+        pytest.skip(f"{name} is not installed")
+    use = OTHERS[name]
+    run(
+        tmp_path,
+        f"""
+        {use if first == "the other" else "pass"}
+        lib = load(); module = compile(lib)
+        alone = call(lib, module)
+        {use}
+        assert call(lib, module) == alone
+        """,
     )
 
 

@@ -10,10 +10,10 @@
 // RUN: not moe-compile %s --opt grad=ids 2>&1 | FileCheck %s --check-prefix=INTEGERS
 
 // NONE:     target 'cpu' has no stage 'differentiated' without gradients; ask for them with grad=
-// UNKNOWN:  wrt names 'w3', which is no argument's moe.name or number
+// UNKNOWN:  wrt names 'w3', which is no argument's moe.name or number; @
 // INTEGERS: argument 'ids' is 'tensor<?x2xi64>'; gradients are with respect to ranked tensors of floats
 
-// NOTWRT:   accumulate names 'w2', which is no argument's moe.name in wrt
+// NOTWRT:   accumulate names 'w2', which is no argument's moe.name in wrt; add it there
 
 // The products of weights add to f32 buffers.
 // INTO-LABEL:    func.func @backward(

@@ -28,9 +28,14 @@
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/huge.npy 2>&1 | FileCheck %s --check-prefix=HUGE
 // RUN: %python -c "h = b'{no header'; open(r'%t/header.npy', 'wb').write(b'\x93NUMPY\x01\x00' + bytes([len(h), 0]) + h)"
 // RUN: not moe-run %s --entry=same --interpret --arg x=%t/header.npy 2>&1 | FileCheck %s --check-prefix=HEADER
+// RUN: %python -c "import numpy; numpy.save(r'%t/complex.npy', numpy.zeros((3, 4), 'c8')); numpy.save(r'%t/big.npy', numpy.zeros((3, 4), '>f4'))"
+// RUN: not moe-run %s --entry=same --interpret --arg x=%t/complex.npy 2>&1 | FileCheck %s --check-prefix=COMPLEX
+// RUN: not moe-run %s --entry=same --interpret --arg x=%t/big.npy 2>&1 | FileCheck %s --check-prefix=BIG
 // RUN: not moe-run %s --entry=same --interpret --random --dim T=100000000000 2>&1 | FileCheck %s --check-prefix=LARGE
 // RUN: not moe-run %s --entry=same --random --dim T=4611686018427387904 2>&1 | FileCheck %s --check-prefix=OVERFLOW
 
+// COMPLEX: moe-run: error: argument x: {{.*}}complex.npy: holds dtype '<c8', wanted float32; convert it with astype
+// BIG: moe-run: error: argument x: {{.*}}big.npy: holds big-endian >f4, wanted float32; convert it with astype
 // LARGE: moe-run: error: argument x is float32 (100000000000, 4), more than this machine's memory: give smaller --dim
 // LARGE-NOT: {{.}}
 // OVERFLOW: moe-run: error: argument x is float32 (4611686018427387904, 4), more than this machine's memory: give smaller --dim

@@ -192,21 +192,37 @@ struct MoeDifferentiate : moe::impl::MoeDifferentiateBase<MoeDifferentiate> {
         functions.push_back(function);
     if (!entry.empty() && functions.empty())
       return module.emitError()
-             << "has no function @" << entry << " with a body to differentiate";
+             << "has no function @" << entry
+             << " with a body to differentiate; entry= names another, none "
+                "takes all that are public";
     for (const std::string &name : wrt)
       if (llvm::none_of(functions, [&](func::FuncOp function) {
             return findArgument(function, name).has_value();
           }))
-        return module.emitError()
-               << "wrt names '" << name
-               << "', which is no argument's moe.name or number";
+        return refuseName(module, name);
     if (functions.empty())
       return module.emitError()
-             << "has no public function of a tensor of floats to differentiate";
+             << "has no public function of a tensor of floats to "
+                "differentiate; name another with entry=";
     for (func::FuncOp function : functions)
       if (failed(buildJoint(module, function)))
         return failure();
     return success();
+  }
+
+  /// With the names that there are.
+  LogicalResult refuseName(ModuleOp module, StringRef name) {
+    InFlightDiagnostic diag = module.emitError()
+                              << "wrt names '" << name
+                              << "', which is no argument's moe.name or number";
+    for (auto function : module.getOps<func::FuncOp>()) {
+      if (function.isExternal() || !function.isPublic())
+        continue;
+      diag << "; @" << function.getSymName() << " has";
+      for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
+        diag << (i ? ", " : " ") << argumentName(function, i);
+    }
+    return diag;
   }
 
   /// Whether a gradient of the function is wanted, where none is named.

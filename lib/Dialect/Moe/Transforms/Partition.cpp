@@ -396,7 +396,7 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
           }))
         return joints.front().emitError()
                << "accumulate names '" << name
-               << "', which is no argument's moe.name in wrt";
+               << "', which is no argument's moe.name in wrt; add it there";
     for (func::FuncOp joint : joints)
       if (failed(partition(module, joint)))
         return failure();
@@ -437,7 +437,7 @@ struct MoePartition : moe::impl::MoePartitionBase<MoePartition> {
       if (!llvm::is_contained(wrt.asArrayRef(), *i))
         return function.emitError()
                << "split-weights names argument '" << name
-               << "', whose gradient was not asked for in wrt";
+               << "', whose gradient was not asked for in wrt; add it there";
       later.push_back(*i);
     }
     // Forward with residuals takes the function's place.

@@ -16,7 +16,7 @@
 // ALL-SAME:      wrt = array<i64: 0, 1, 2>
 // ALL:         func.func @output_joint(
 // ALL-NOT:     func.func @counts_joint(
-// UNKNOWN:     wrt names 'v', which is no argument's moe.name or number
+// UNKNOWN:     wrt names 'v', which is no argument's moe.name or number; @query has x, w, arg2; @output has x; @counts has arg0
 // TWICE:       wrt names argument '0' twice
 // NOBODY:      has no function @nobody with a body to differentiate
 func.func @query(%x: tensor<4xf32> {moe.name = "x"}, %w: tensor<4xf32> {moe.name = "w"},
