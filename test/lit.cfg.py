@@ -43,6 +43,14 @@ if ptxas:
 else:
     lit_config.note("no ptxas on PATH or in MOE_PTXAS: tests of cubins are not run")
 
+# nvdisasm comes with the CUDA toolkit.
+nvdisasm = os.environ.get("MOE_NVDISASM") or shutil.which("nvdisasm")
+if nvdisasm and ptxas:
+    config.available_features.add("nvdisasm")
+    config.environment["MOE_NVDISASM"] = nvdisasm
+else:
+    lit_config.note("no nvdisasm on PATH or in MOE_NVDISASM: machine code is not looked at")
+
 # A test that hangs is a failure, not a wait. lit needs psutil for that.
 if lit_config.maxIndividualTestTimeIsSupported[0]:
     lit_config.maxIndividualTestTime = 120

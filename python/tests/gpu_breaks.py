@@ -53,6 +53,7 @@ PLAIN = {
     "combine_rows": ("guard-one-more selected-dropped addend-dropped first-step-skipped", [KERNELS, "-k", "f32 and combine"]),
     "map_rows": ("guard-one-more addend-dropped first-step-skipped", [KERNELS, "-k", "f32 and map_rows"]),
     "reduce_experts": ("barriers-dropped addend-dropped first-step-skipped guard-one-more", [KERNELS, "-k", "f32 and reduce"]),
+    "parts_of": ("addend-dropped first-step-skipped", ["test_gpu_parts.py"]),
     "fold_partials": ("addend-dropped first-step-skipped guard-one-more", [KERNELS, ROWS, "-k", "f32 and fold or into_a_result"]),
     "route_rows": ("ties-reversed shuffle-dropped addend-dropped guard-one-more barriers-dropped",
                    [OPS, "-k", "models or ties or mask or given or finite or saturated"]),

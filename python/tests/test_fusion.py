@@ -136,7 +136,10 @@ def test_explain_says_which_kernels_run():
     assert report["target"] == "sm_90a" and len(products(report)) == 6
     for (variant,) in products(report):
         assert variant["structure"] == "cooperative" and variant["tile"] == [128, 256] and variant["stages"] >= 3
-        assert variant["reduction"] == "steps of 64 terms, ascending" and "reason" not in variant
+        parts = f", of experts with many rows in up to {variant['parts']} parts" if "parts" in variant else ""
+        assert variant["reduction"] == "steps of 64 terms, ascending" + parts and "reason" not in variant
+    # Two weight gradients, of one tile an expert.
+    assert sorted(variant.get("parts", 0) for (variant,) in products(report)) == [0, 0, 0, 0, 256, 256]
     for (variant,) in products(layer.explain(target="sm_80", grad="all", as_dict=True)):
         assert variant["structure"] == "simt" and variant["reason"] == "sm_80 has no kernels for it yet, sm_90a has"
     text = layer.explain(target="sm_90a")

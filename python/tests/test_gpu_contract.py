@@ -34,12 +34,12 @@ def check_against_f64(arguments, cotangent, out, gradients, experts, dtype):
         close(actual, torch.zeros_like(actual, dtype=torch.float64) if want is None else want, dtype, what)
 
 
-@HALVES
+@ALL
 @WIDTHS
 @pytest.mark.parametrize("kind, tokens", [("random", 0), ("random", 1), ("hot", 129), ("empty", 700), ("sentinels", 2500),
                                           ("random", 5000)])
 def test_products_of_full_tiles(kind, tokens, experts, k, d, n, dtype):
-    """Forward and every gradient on the matrix units, twice with the same bits."""
+    """Forward and every gradient, in 16 bits on the matrix units, twice with the same bits."""
     arguments, cotangent = make(kind, tokens, k, experts, d, n, dtype)
     module = compiled(k, experts, d, n, dtype)
     out, gradients = backward_of(module, arguments, cotangent)
@@ -82,7 +82,7 @@ def test_a_token_has_the_same_bits_anywhere(dtype, d, n):
                     assert torch.equal(one, here), (what, row, batch, place)
 
 
-@HALVES
+@ALL
 @WIDTHS
 def test_no_expert_meets_another(experts, k, d, n, dtype):
     """Inf and NaN of one expert's rows and weights reach no other's, nor do those of its cotangents:
@@ -105,7 +105,7 @@ def test_no_expert_meets_another(experts, k, d, n, dtype):
             assert torch.equal(gradients[what][rows], gradients_bad[what][rows]), (bad_expert, what)
 
 
-@HALVES
+@ALL
 @WIDTHS
 def test_an_expert_without_rows_has_no_gradient(experts, k, d, n, dtype):
     """Zeros, also where the first token, which stands in for rows that are not there, is not finite."""
@@ -119,7 +119,7 @@ def test_an_expert_without_rows_has_no_gradient(experts, k, d, n, dtype):
 
 
 @on_device
-@HALVES
+@ALL
 def test_two_streams_at_once(dtype):
     """Two calls in flight, each with a workspace of its own, forward and backward."""
     experts, k, d, n = 16, 4, 256, 256
@@ -182,7 +182,7 @@ def test_graph_of_forward_and_backward(first, dtype):
 
 
 @pytest.mark.parametrize("dtype, wide", [(f32, False), (bf16, False), (bf16, True), (f16, True)], ids=str)
-@pytest.mark.parametrize("kind", ["distinct", "empty"])
+@pytest.mark.parametrize("kind", ["distinct", "empty", "hot"])
 def test_gradients_are_added_to_buffers(dtype, wide, kind):
     tokens, k, experts, d, n = 900, 2, 8, 136, 72
     arguments, cotangent = make(kind, tokens, k, experts, d, n, dtype)

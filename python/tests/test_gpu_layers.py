@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole layers on the GPU, forward and backward, against float64."""
 
+import math
+
 import gpu
 import layer_list
 import moe_mlir
@@ -121,8 +123,62 @@ def test_every_layer_as_on_the_cpu(name, dtype, tokens):
             assert error <= 1.1 * allowed + roundings * torch.finfo(ours.dtype).eps * exact.norm() + 1e-30, what
 
 
-def run_both(module, entry, arguments):
-    """Results that forward shows, then all gradients, for cotangents that depend on nothing but shapes."""
+def token_rows(layer, entry):
+    """How many rows a token has in each argument; 0 where rows are not by token."""
+    one, two = ([argument.shape(T=tokens) for argument in layer.inputs(entry)] for tokens in (1, 2))
+    return [a[0] if a != b else 0 for a, b in zip(one, two)]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("name", list(layer_list.make_layers("f32")))
+def test_rows_of_every_layer_have_the_same_bits_anywhere(name, dtype):
+    """A token alone, and in batches of others at any place: results, and gradients of what belongs to it."""
+    layer, tokens = layer_list.make_layers(dtype)[name], 301
+    module = moe_mlir.compile(layer.text, target=gpu.TARGET, grad="all")
+    for entry in layer.entries:
+        wanted = module[entry if entry == "forward" else f"{entry}_forward"].inputs
+        arguments = [a.to(gpu.DEVICE, getattr(torch, spec["dtype"]))
+                     for a, spec in zip(layer_list.arguments_of(layer, entry, tokens), wanted, strict=True)]
+        rows = token_rows(layer, entry)
+
+        def of(given, batch, place):
+            """The rows of token `place` in results of `batch` tokens."""
+            found = []
+            for result in run_both(module, entry, given, cotangent=of_tokens(batch)):
+                count = len(result) // len(batch) if result.dim() and len(result) % len(batch) == 0 else 0
+                found.append((len(result), result[place * count : (place + 1) * count]))
+            return found
+
+        def of_tokens(batch):
+            """Cotangents that follow their tokens."""
+            def make(shape):
+                each = shape[0] // len(batch)
+                wave = torch.arange(tokens * each * math.prod(shape[1:]), dtype=torch.float64).mul(0.7).sin()
+                return wave.view(tokens, -1)[batch].reshape(shape)
+            return make
+
+        for row in (0, 7, 300):
+            alone = None
+            for batch in (1, 2, 64, 129, tokens):
+                for place in {0, batch // 2, batch - 1}:
+                    picked = torch.arange(1, batch + 1) % tokens
+                    picked[place] = row
+                    given = []
+                    for argument, count in zip(arguments, rows, strict=True):
+                        if count:
+                            argument = argument.view(tokens, count, *argument.shape[1:])[picked.to(gpu.DEVICE)].flatten(0, 1)
+                        given.append(argument)
+                    mine = of(given, picked, place)
+                    alone = alone or [(length, one.clone()) for length, one in mine]
+                    for index, ((length, one), (now, here)) in enumerate(zip(alone, mine, strict=True)):
+                        # What has the same rows for any batch, as gradients of weights, belongs to no token.
+                        if now != length or batch == 1:
+                            assert torch.equal(one, here), (entry, index, row, batch, place)
+
+
+def run_both(module, entry, arguments, cotangent=None):
+    """Results that forward shows, then all gradients, for cotangents that depend on nothing but shapes, or for what
+    `cotangent` makes of a shape."""
     forward = module[entry if entry == "forward" else f"{entry}_forward"]
     outs = [torch.empty(s, dtype=getattr(torch, d), device=arguments[0].device) for d, s in forward.results(*arguments)]
     forward(*arguments, out=outs)
@@ -133,6 +189,7 @@ def run_both(module, entry, arguments):
     for o, spec in zip(outs, forward.outputs):
         if spec.get("kind", "result") == "result":
             wave = torch.arange(o.numel(), dtype=torch.float64).mul(0.7).sin().view(o.shape)
+            wave = wave if cotangent is None else cotangent(o.shape)
             named[f"d_{spec['name']}"] = wave.to(o.dtype).to(o.device)
     given = [named[a["name"]] for a in backward.inputs]
     gradients = [torch.empty(s, dtype=getattr(torch, d), device=given[0].device) for d, s in backward.results(*given)]

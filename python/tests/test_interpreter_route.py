@@ -268,6 +268,21 @@ def test_capacity_by_score_breaks_ties_by_slot():
     assert ids.tolist() == [[0], [0], [1], [1]] and gates.tolist() == [[1], [1], [0], [0]]
 
 
+@pytest.mark.parametrize("drop", ["position", "score"])
+def test_given_sentinels_take_no_room(drop):
+    """Any sentinel stays as it is and counts for no expert, also where gates are below its 0."""
+    logits = torch.tensor([[-1.0, -5.0, -6.0], [-2.0, -4.0, -6.0], [-3.0, -7.0, -6.0]]).double()
+    given = torch.tensor([[0, -2], [-2, 0], [-3, -4]], dtype=torch.int32)
+    text = route_text("?", 2, 3, f"capacity = 2, drop = #moe.drop<{drop}>", "identity", extra=[("ids", "r", "tensor<?x2xi32>")])
+    gates, ids = interpret(text, logits, given)
+    equal(ids, given)
+    equal(gates, torch.tensor([[-1.0, 0.0], [0.0, -2.0], [0.0, 0.0]]).double())
+    # Room for one.
+    gates, ids = interpret(text.replace("capacity = 2", "capacity = 1"), logits, given)
+    equal(ids, torch.tensor([[0, -2], [-2, 3], [-3, -4]], dtype=torch.int32))
+    equal(gates, torch.tensor([[-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).double())
+
+
 @pytest.mark.parametrize("order", ["score_then_topk", "topk_then_score"])
 def test_given_ids(order):
     logits = random(4, 5)

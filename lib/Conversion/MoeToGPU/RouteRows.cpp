@@ -40,6 +40,8 @@ private:
   void drop();
   void dropByPosition(Value expert);
   void dropByScore(Value expert);
+  void zeroSentinels();
+  Values slotAt(Value slot) { return {b.div(slot, k), b.rem(slot, k)}; }
 
   RouteRowsOp op;
   GPUEmitter &b;
@@ -241,20 +243,18 @@ void Route::dropByPosition(Value expert) {
       });
 }
 
-/// A slot is dropped if so many of the expert's come before it. Dropped ids are
-/// marked until all have been counted.
+/// A slot is dropped if so many of the expert's come before it. Its id becomes
+/// a sentinel at once, whoever counts: what comes before a slot that stays,
+/// stays too, and the slots that stay are enough to drop any other. Gates are
+/// still compared, so that they wait for a kernel of their own.
 void Route::dropByScore(Value expert) {
   Value slots = b.mul(b.size(ids, 0), k);
   Type compute = getComputeType(elementOf(gates));
-  Value mark = b.sub(b.index(-2), expert);
-  auto at = [&](Value slot) { return Values{b.div(slot, k), b.rem(slot, k)}; };
   auto mine = [&](Value slot) {
-    Value id = b.loadIndex(ids, at(slot));
-    return arith::OrIOp::create(b, b.equal(id, expert), b.equal(id, mark))
-        .getResult();
+    return b.equal(b.loadIndex(ids, slotAt(slot)), expert);
   };
   auto gate = [&](Value slot) {
-    return b.widen(b.load(gates, at(slot)), compute);
+    return b.widen(b.load(gates, slotAt(slot)), compute);
   };
   b.loop(b.thread, slots, kBlockThreads, [&](Value slot) {
     b.when(mine(slot), [&] {
@@ -265,26 +265,37 @@ void Route::dropByScore(Value expert) {
                                  comesBefore(b, gate(other), other, own, slot));
             return Values{b.select(ahead, b.add(count[0], 1), count[0])};
           })[0];
-      b.when(b.less(b.index(int64_t(*op.getCapacity()) - 1), before),
-             [&] { b.storeIndex(mark, ids, at(slot)); });
+      b.when(b.less(b.index(int64_t(*op.getCapacity()) - 1), before), [&] {
+        b.store(b.integer(elementOf(ids), experts), ids, slotAt(slot));
+      });
     });
   });
-  b.barrier();
-  b.loop(b.thread, slots, kBlockThreads, [&](Value slot) {
-    b.when(b.equal(b.loadIndex(ids, at(slot)), mark), [&] {
-      b.store(b.integer(elementOf(ids), experts), ids, at(slot));
-      b.store(b.constant(elementOf(gates), 0.0), gates, at(slot));
+}
+
+/// Gates of sentinels are 0: those of dropped slots become so.
+void Route::zeroSentinels() {
+  Value slots = b.mul(b.size(ids, 0), k);
+  b.launch(b.ceilDiv(slots, kBlockThreads), kBlockThreads, [&] {
+    Value slot = b.add(b.mul(b.block, kBlockThreads), b.thread);
+    b.when(b.less(slot, slots), [&] {
+      Value dropped = b.equal(b.loadIndex(ids, slotAt(slot)), b.index(experts));
+      b.when(dropped, [&] {
+        b.store(b.constant(elementOf(gates), 0.0), gates, slotAt(slot));
+      });
     });
   });
 }
 
 void Route::drop() {
+  bool byPosition = op.getDrop() == Drop::Position;
   b.launch(b.index(experts), kBlockThreads, [&] {
-    if (op.getDrop() == Drop::Position)
+    if (byPosition)
       dropByPosition(b.block);
     else
       dropByScore(b.block);
   });
+  if (!byPosition)
+    zeroSentinels();
 }
 
 void Route::emit() {
