@@ -107,6 +107,39 @@ def test_grouped_matmul_of_one_pair(slots, source, width, depth):
 
 
 @shapes()
+def test_grouped_matmul_of_four_pairs(slots):
+    """One accumulator of products of different depths, in all row orders and weight layouts."""
+    e, n = slots.experts, 9
+    sources, depths = ("token", "grouped", "slot", "grouped"), (7, 3, 33, 5)
+    rows = [slots.poison(random(slots.count(s), d), s) for s, d in zip(sources, depths)]
+    weights = [random(e, n, d) if i % 2 == 0 else random(e, d, n) for i, d in enumerate(depths)]
+    y0 = random(slots.slots, n)
+    ys = f"tensor<?x{n}xf64>"
+    layouts = ("out_in", "in_out") * 2
+    pairs = ", ".join(
+        f"%x{i} from {s}, %w{i} {layouts[i]} : {type_of(rows[i], [0])}, {type_of(weights[i])}"
+        for i, s in enumerate(sources))
+    text = function(
+        slots,
+        [(f"x{i}", type_of(x, [0])) for i, x in enumerate(rows)]
+        + [(f"w{i}", type_of(w)) for i, w in enumerate(weights)] + [("y0", ys)],
+        f"""%y = moe.grouped_matmul by %a : {slots.type}
+      pairs({pairs}) columns <single 1>
+      ins() outs(%y0 : {ys} rows grouped) {{
+    ^bb0(%v: f64):
+    moe.yield %v : f64
+  }}""",
+        [("y", ys)],
+    )
+    [y] = interpret(text, slots.ids, *rows, *weights, y0)
+    expert = slots.expert.clamp(max=e - 1)
+    total = sum(
+        torch.einsum("si,soi->so", slots.by_slot(x, s), (w.mT if i % 2 else w)[expert])
+        for i, (x, s, w) in enumerate(zip(rows, sources, weights)))
+    equal(y, slots.in_order(total, "grouped"))
+
+
+@shapes()
 @pytest.mark.parametrize("order", ["grouped", "slot"])
 def test_map_rows_folds_partials(slots, order):
     """Operands in three orders; partials folded into one value a row."""

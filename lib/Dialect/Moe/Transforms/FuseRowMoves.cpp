@@ -187,14 +187,16 @@ bool isScale(MapRowsOp map, unsigned &rows, unsigned &scalar) {
            product.getRhs() == block.getArgument(0)));
 }
 
-/// (gate * x) W -> gate * (x W)
+/// (gate * x) W -> gate * (x W). Only asks whether it can be without `make`.
 const char *scaleAccumulator(GroupedMatmulOp matmul, MapRowsOp scale,
                              unsigned rows, unsigned scalar,
-                             IRRewriter &rewriter) {
+                             IRRewriter &rewriter, bool make) {
   if (matmul.getLhs().size() != 1)
     return "the product sums two pairs, of which one is not scaled";
   if (elementOf(scale.getIns()[rows]) != elementOf(matmul.getLhs()[0]))
     return "the product reads rows of another element type";
+  if (!make)
+    return nullptr;
   RowKernel kernel(matmul);
   kernel.lhs[0] = scale.getIns()[rows];
   kernel.lhsOrders[0] =
@@ -213,7 +215,7 @@ const char *scaleAccumulator(GroupedMatmulOp matmul, MapRowsOp scale,
 
 /// sum of dy x (gate * x) -> sum of (gate * dy) x x, or the other way round.
 const char *scaleOtherSide(GroupedOuterOp outer, MapRowsOp scale, unsigned rows,
-                           unsigned scalar, IRRewriter &rewriter) {
+                           unsigned scalar, IRRewriter &rewriter, bool make) {
   bool isX = outer.getX() == scale.getResults()[0];
   Value other = isX ? outer.getDy() : outer.getX();
   RowOrder otherOrder = isX ? outer.getDyFrom() : outer.getXFrom();
@@ -232,6 +234,8 @@ const char *scaleOtherSide(GroupedOuterOp outer, MapRowsOp scale, unsigned rows,
   auto wide = cast<ShapedType>(scale.getResults()[0].getType()).getDimSize(1);
   if (narrow > 2 * wide)
     return "a scaled copy of the other side is larger";
+  if (!make)
+    return nullptr;
   Location loc = outer.getLoc();
   rewriter.setInsertionPoint(outer);
   auto init = cast<OpResult>(other);
@@ -294,14 +298,17 @@ struct MoeFuseRowScales : moe::impl::MoeFuseRowScalesBase<MoeFuseRowScales> {
       llvm::SmallPtrSet<Operation *, 4> distinct(users.begin(), users.end());
       if (distinct.size() != users.size())
         why = "a reader reads it twice";
-      if (why.empty())
+      for (bool make : {false, true})
         for (Operation *user : users) {
+          if (!why.empty())
+            break;
           const char *refused = nullptr;
           if (auto matmul = dyn_cast<GroupedMatmulOp>(user))
-            refused = scaleAccumulator(matmul, scale, rows, scalar, rewriter);
+            refused =
+                scaleAccumulator(matmul, scale, rows, scalar, rewriter, make);
           else
             refused = scaleOtherSide(cast<GroupedOuterOp>(user), scale, rows,
-                                     scalar, rewriter);
+                                     scalar, rewriter, make);
           if (refused)
             why = refused;
         }

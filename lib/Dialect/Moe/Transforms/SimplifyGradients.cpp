@@ -267,13 +267,55 @@ std::optional<double> getConstantFactor(Operation *op, Value assignment) {
   return std::nullopt;
 }
 
-bool isSumOfRows(Operation *op, Value assignment) {
+bool isSumOfRows(Operation *op, Value assignment,
+                 RowOrder order = RowOrder::Grouped) {
   auto sum = dyn_cast_or_null<RowwiseOp>(op);
   return sum && sum.getAssignment() == assignment &&
-         isBinary<arith::AddFOp>(sum, PortKind::Rows) &&
+         isBinary<arith::AddFOp>(sum, PortKind::Rows, order) &&
          isPlain(sum.inPort(0), PortKind::Rows) &&
          isPlain(sum.inPort(1), PortKind::Rows);
 }
+
+/// scatter(x) + (dY W to slot rows) -> scatter(x + dY W): products meet where
+/// gates leave sums. Rows without an expert are zero either way.
+struct AddBeforeScatter : OpRewritePattern<RowwiseOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(RowwiseOp op,
+                                PatternRewriter &rewriter) const override {
+    Value assignment = op.getAssignment();
+    if (!assignment || !isSumOfRows(op, assignment, RowOrder::Slot) ||
+        op.getIns()[0] == op.getIns()[1])
+      return failure();
+    bool scatters = false;
+    for (Value term : op.getIns()) {
+      auto scatter = term.getDefiningOp<ScatterOp>();
+      auto linear = term.getDefiningOp<ParallelLinearOp>();
+      scatters |= bool(scatter);
+      if (!term.hasOneUse() || !(scatter || linear) ||
+          (scatter ? scatter.getAssignment() : linear.getAssignment()) !=
+              assignment)
+        return failure();
+    }
+    if (!scatters)
+      return failure();
+    SmallVector<Value> terms;
+    for (Value term : op.getIns()) {
+      if (auto scatter = term.getDefiningOp<ScatterOp>()) {
+        terms.push_back(scatter.getRows());
+        continue;
+      }
+      auto linear = term.getDefiningOp<ParallelLinearOp>();
+      rewriter.modifyOpInPlace(linear,
+                               [&] { linear.setTo(RowOrder::Grouped); });
+      terms.push_back(linear.getResult());
+    }
+    Value sum = buildRowwise<arith::AddFOp>(
+        rewriter, op.getLoc(), assignment, terms[0], terms[1], PortKind::Rows,
+        op.getResult(0).getType(), PortKind::Rows);
+    rewriter.replaceOpWithNewOp<ScatterOp>(op, sum.getType(), sum, assignment);
+    return success();
+  }
+};
 
 /// gate * (dO W) + (c * gate * (dO B)) A -> gate * (dO W + (c * (dO B)) A):
 /// the two products can share an accumulator, and the sum is what d-gate reads.
@@ -340,11 +382,13 @@ struct MoveGateOutOfSum : OpRewritePattern<RowwiseOp> {
   static bool canScaleOtherSide(OpOperand &use, Value assignment) {
     auto grad = dyn_cast<WeightGradOp>(use.getOwner());
     if (!grad || grad.getAssignment() != assignment ||
-        grad.getX() == grad.getDy() || grad.getXFrom() != RowOrder::Grouped ||
-        grad.getDyFrom() != RowOrder::Grouped)
+        grad.getX() == grad.getDy())
       return false;
-    Value other = use.get() == grad.getX() ? grad.getDy() : grad.getX();
-    return !isTokenGather(other);
+    bool ofX = use.get() == grad.getX();
+    RowOrder order = ofX ? grad.getXFrom() : grad.getDyFrom();
+    RowOrder otherOrder = ofX ? grad.getDyFrom() : grad.getXFrom();
+    return order == RowOrder::Grouped && otherOrder != RowOrder::Token &&
+           !isTokenGather(ofX ? grad.getDy() : grad.getX());
   }
 
   /// The rows without the gate.
@@ -363,12 +407,18 @@ struct MoveGateOutOfSum : OpRewritePattern<RowwiseOp> {
           bool ofX = use.get() == grad.getX();
           OpOperand &other = ofX ? grad.getDyMutable() : grad.getXMutable();
           rewriter.setInsertionPoint(grad);
-          Value scaled = buildRowwise<arith::MulFOp>(
-              rewriter, grad.getLoc(), assignment, other.get(), gate,
-              PortKind::Scalar, other.get().getType(), PortKind::Rows);
+          Value scaled = other.get();
+          if ((ofX ? grad.getDyFrom() : grad.getXFrom()) == RowOrder::Slot)
+            scaled = GroupOp::create(rewriter, grad.getLoc(), scaled.getType(),
+                                     scaled, assignment, RowOrder::Slot);
+          scaled = buildRowwise<arith::MulFOp>(
+              rewriter, grad.getLoc(), assignment, scaled, gate,
+              PortKind::Scalar, scaled.getType(), PortKind::Rows);
           rewriter.modifyOpInPlace(grad, [&] {
             other.set(scaled);
             use.set(divided);
+            ofX ? grad.setDyFrom(RowOrder::Grouped)
+                : grad.setXFrom(RowOrder::Grouped);
           });
         }
     rewriter.setInsertionPoint(op);
@@ -475,26 +525,24 @@ void moveDot(OpBuilder &b, Location loc, Value dO, Rows y, Value assignment,
 }
 
 /// <U, c * (A W^T)> -> <c * (U W), A>, where (c * U) W is computed anyway: an
-/// adapter's dot becomes one with the rows that the adapter reads.
-std::optional<Dot> moveDotFurther(Dot dot, Value assignment) {
+/// adapter's dot becomes one with the rows that the adapter reads, which are
+/// those of `forward`.
+Value moveDotFurther(Dot dot, Value assignment, ParallelLinearOp &forward) {
   Operation *factor = dot.v.getDefiningOp();
   if (auto constant = getConstantFactor(factor, assignment)) {
     auto same = llvm::find_if(dot.u.getUsers(), [&](Operation *user) {
       return getConstantFactor(user, assignment) == constant;
     });
     if (same == dot.u.user_end())
-      return std::nullopt;
+      return Value();
     dot = {same->getResult(0), cast<RowwiseOp>(factor).getIns()[0]};
   }
-  auto forward = dot.v.getDefiningOp<ParallelLinearOp>();
+  forward = dot.v.getDefiningOp<ParallelLinearOp>();
   if (!forward || forward.getAssignment() != assignment || forward.getBias() ||
-      forward.getFrom() != RowOrder::Grouped ||
       forward.getTo() != RowOrder::Grouped)
-    return std::nullopt;
+    return Value();
   ParallelLinearOp backward = findBackward(dot.u, forward);
-  if (!backward)
-    return std::nullopt;
-  return Dot{backward.getResult(), forward.getLhs()};
+  return backward ? backward.getResult() : Value();
 }
 
 /// <U, A> + <V, A> -> <U + V, A>, where U + V is computed anyway.
@@ -502,15 +550,19 @@ void mergeDots(SmallVector<Dot> &dots, Value assignment) {
   for (Dot &dot : dots) {
     if (dot.kind != PortKind::Rows)
       continue;
-    auto moved = moveDotFurther(dot, assignment);
+    ParallelLinearOp forward;
+    Value moved = moveDotFurther(dot, assignment, forward);
     for (Dot &other : dots) {
-      if (!moved || other.kind != PortKind::Rows || other.v != moved->v)
+      if (!moved || other.kind != PortKind::Rows || moved == other.u)
+        continue;
+      Rows rows = Rows::of(other.v, RowOrder::Grouped, assignment);
+      if (rows.value != forward.getLhs() || rows.order != forward.getFrom())
         continue;
       auto sum = llvm::find_if(other.u.getUsers(), [&](Operation *user) {
         return isSumOfRows(user, assignment) &&
-               llvm::is_contained(cast<RowwiseOp>(user).getIns(), moved->u);
+               llvm::is_contained(cast<RowwiseOp>(user).getIns(), moved);
       });
-      if (sum == other.u.user_end() || moved->u == other.u)
+      if (sum == other.u.user_end())
         continue;
       other.u = sum->getResult(0);
       dots.erase(&dot);
@@ -738,7 +790,7 @@ struct MoeSimplifyGradients
                   LinearReadsInPlace<false>, WeightGradReadsInPlace<false>,
                   ExpertSumReadsInPlace<false>>()))
       return signalPassFailure();
-    if (failed(apply<MoveGateOutOfSum>()))
+    if (failed(apply<AddBeforeScatter, MoveGateOutOfSum>()))
       return signalPassFailure();
     SmallVector<RowwiseOp> dots;
     function.walk([&](RowwiseOp op) { dots.push_back(op); });

@@ -480,3 +480,46 @@ func.func @scaled_rows_read(%act: tensor<?x4xf32>, %do: tensor<?x16xf32>, %w: te
       : tensor<?x4xf32>, tensor<?x2xf32>, !moe.assignment<?x2, 8> -> tensor<8x2x4xf32>
   return %da, %dwa, %s : tensor<?x4xf32>, tensor<8x2x4xf32>, tensor<?x2xf32>
 }
+
+// -----
+
+// Rows are added before they are scattered.
+// CHECK-LABEL: func.func @add_before_scatter(
+// CHECK-SAME:    %[[X:[^:]*]]: tensor<?x4xf32>, %[[L:[^:]*]]: tensor<?x2xf32>, %[[W:[^:]*]]: tensor<8x4x2xf32>
+// CHECK:         %[[Y:.*]] = moe.parallel_linear %[[L]], %[[W]] by %{{.*}} from grouped to grouped out_in
+// CHECK:         %[[SUM:.*]] = moe.rowwise grouped {{.*}}ins(%[[X]] : tensor<?x4xf32> rows, %[[Y]] : tensor<?x4xf32> rows)
+// CHECK:         %[[S:.*]] = moe.scatter %[[SUM]]
+// CHECK:         return %[[S]]
+func.func @add_before_scatter(%x: tensor<?x4xf32>, %l: tensor<?x2xf32>, %w: tensor<8x4x2xf32>,
+    %a: !moe.assignment<?x2, 8>) -> tensor<?x4xf32> {
+  %s = moe.scatter %x by %a : tensor<?x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %y = moe.parallel_linear %l, %w by %a from grouped to slot out_in
+      : tensor<?x2xf32>, tensor<8x4x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %sum = moe.rowwise slot by %a : !moe.assignment<?x2, 8>
+      ins(%s : tensor<?x4xf32> rows, %y : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  return %sum : tensor<?x4xf32>
+}
+
+// -----
+
+// Refused: the scattered rows are returned too.
+// CHECK-LABEL: func.func @scattered_twice(
+// CHECK:         %[[S:.*]] = moe.scatter
+// CHECK:         moe.rowwise slot {{.*}}ins(%[[S]] : tensor<?x4xf32> rows
+func.func @scattered_twice(%x: tensor<?x4xf32>, %l: tensor<?x2xf32>, %w: tensor<8x4x2xf32>,
+    %a: !moe.assignment<?x2, 8>) -> (tensor<?x4xf32>, tensor<?x4xf32>) {
+  %s = moe.scatter %x by %a : tensor<?x4xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %y = moe.parallel_linear %l, %w by %a from grouped to slot out_in
+      : tensor<?x2xf32>, tensor<8x4x2xf32>, !moe.assignment<?x2, 8> -> tensor<?x4xf32>
+  %sum = moe.rowwise slot by %a : !moe.assignment<?x2, 8>
+      ins(%s : tensor<?x4xf32> rows, %y : tensor<?x4xf32> rows) outs(tensor<?x4xf32> rows) {
+  ^bb0(%u: f32, %v: f32):
+    %p = arith.addf %u, %v : f32
+    moe.yield %p : f32
+  }
+  return %sum, %s : tensor<?x4xf32>, tensor<?x4xf32>
+}

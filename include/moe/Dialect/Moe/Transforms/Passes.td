@@ -97,7 +97,8 @@ def MoeSimplifyGradients : Pass<"moe-simplify-gradients", "::mlir::func::FuncOp"
       (c * gate * (dO B)) A becomes gate * (dO W + u A), where u = c * (dO B),
       and the adapter's gradient, the sum of (gate * u) x A, that of u x (gate *
       A). Refused: products by different gates, with a bias or another reader;
-      rows that others than weight gradients read with their gate;
+      rows that others than weight gradients read with their gate. Rows that
+      are scattered are added before, so that this sees them;
     * the gradient of a gate <dO, Y> becomes <dO W, A>, plus <dO, b[e]> with a
       bias: Y need not be kept. It holds where Y = A W^T (+ b), or is a sum of
       such, and is done where dO W, without the gate, is computed anyway. So a
