@@ -99,7 +99,7 @@ TEST_F(MoeTypes, ImpossiblePortsAndVariantsAreRefused) {
   EXPECT_EQ(firstError([&] {
               EXPECT_FALSE(VariantAttr::getChecked(
                   refuse, &context, Structure::Cooperative, int64_t(128),
-                  int64_t(0), int64_t(3), int64_t(0), StringAttr(),
+                  int64_t(0), int64_t(3), int64_t(0), int64_t(0), StringAttr(),
                   HostValue::None, int64_t(0)));
             }),
             "a variant's numbers are at least 1, got tile 128x0 stages 3 "
