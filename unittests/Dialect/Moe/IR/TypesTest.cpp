@@ -103,7 +103,7 @@ TEST_F(MoeTypes, ImpossiblePortsAndVariantsAreRefused) {
                   HostValue::None, int64_t(0)));
             }),
             "a variant's numbers are at least 1, got tile 128x0 stages 3 "
-            "buffers 0 from 0");
+            "buffers 0 parts 0 from 0");
 }
 
 TEST_F(MoeTypes, RowSumSegments) {
