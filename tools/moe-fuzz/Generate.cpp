@@ -42,7 +42,7 @@ struct Item {
 class Generator {
 public:
   Generator(MLIRContext *context, uint64_t seed)
-      : rng(seed), b(context), loc(UnknownLoc::get(context)),
+      : seed(seed), rng(seed), b(context), loc(UnknownLoc::get(context)),
         module(ModuleOp::create(loc)) {}
 
   OwningOpRef<ModuleOp> generate();
@@ -93,8 +93,10 @@ private:
   void addSlice();
   void addPad();
   Value addAccumulation();
+  void addScaledLinear();
   void outline();
 
+  uint64_t seed;
   Rng rng;
   OpBuilder b;
   Location loc;
@@ -624,6 +626,36 @@ void Generator::addPad() {
   add(in);
 }
 
+/// A product of slot rows that are scaled by row.
+void Generator::addScaledLinear() {
+  int a = assignments.size() - 1;
+  Type compute = getComputeType(element);
+  auto type = rowsType(RowOrder::Slot, a, 4);
+  Value x = argument(type, kOf(a));
+  Value gate = argument(scalarsType(RowOrder::Slot, a, gateElement), 1);
+  auto rows = PortAttr::get(b.getContext(), PortKind::Rows, RowOrder::Slot);
+  auto scalar = PortAttr::get(b.getContext(), PortKind::Scalar, RowOrder::Slot);
+  auto scaled =
+      RowwiseOp::create(b, loc, TypeRange(type), RowOrder::Slot, assignments[a],
+                        ValueRange{x, gate}, b.getArrayAttr({rows, scalar}),
+                        b.getArrayAttr({rows}));
+  {
+    OpBuilder::InsertionGuard guard(b);
+    Block *block =
+        b.createBlock(&scaled.getBody(), {}, {compute, compute}, {loc, loc});
+    Value product = arith::MulFOp::create(b, loc, block->getArgument(0),
+                                          block->getArgument(1));
+    YieldOp::create(b, loc, product);
+  }
+  int64_t numExperts = typeOf(a).getExperts();
+  Value w = argument(RankedTensorType::get({numExperts, 3, 4}, element), 1);
+  add({ParallelLinearOp::create(b, loc, rowsType(RowOrder::Grouped, a, 3),
+                                scaled.getResult(0), w, assignments[a], Value(),
+                                RowOrder::Slot, RowOrder::Grouped,
+                                WeightLayout::OutIn),
+       Kind::Rows, RowOrder::Grouped, a});
+}
+
 /// A sum over experts' rows added to a buffer that callers want updated;
 /// returns its new value.
 Value Generator::addAccumulation() {
@@ -721,6 +753,10 @@ OwningOpRef<ModuleOp> Generator::generate() {
         break;
       }
   }
+
+  // Too rare by chance. Drawn apart, so that all other programs stay.
+  if (!assignments.empty() && Rng(seed + 1).percent(6))
+    addScaledLinear();
 
   // No sum of what @f reads elsewhere, and nobody reads the new value.
   Value updated;
