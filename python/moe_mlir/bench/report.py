@@ -135,7 +135,7 @@ def plot(results: list[dict[str, Any]], path: pathlib.Path, device: str) -> None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(2, 1, figsize=(11, 8), sharex=True)
+    figure, panels = pyplot.subplots(2, 1, figsize=(13, 8), sharex=True)
     names = ["\n".join([f"T={r['T']}", f"d={r['d']} n={r['n']}", f"E={r['E']} K={r['K']}"]) for r in results]
     ways = ["ours", *(peer for peer, why in results[0]["peers"].items() if not why)]
     places, width = range(len(results)), 0.8 / len(ways)
@@ -147,7 +147,8 @@ def plot(results: list[dict[str, Any]], path: pathlib.Path, device: str) -> None
         panel.plot(places, [r[part]["TFLOP/s"]["ours graph"] / r[part]["of strict roofline"] for r in results], "k_",
                    markersize=24, label="kernel-wise roofline")
         panel.set_ylabel(f"{part}, TFLOP/s")
-    panels[0].legend()
+    panels[0].set_ylim(top=1.15 * panels[0].get_ylim()[1])
+    panels[0].legend(loc="upper center", ncols=len(ways) + 1)
     panels[0].set_title(f"gated MLP, bf16, {device}")
     panels[1].set_xticks(list(range(len(results))), names, fontsize=7)
     figure.tight_layout()
