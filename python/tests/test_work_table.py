@@ -87,7 +87,7 @@ def test_lists_of_parts(experts, parts, kind):
     # The work table itself: experts by size, then their blocks.
     order = sorted(range(experts), key=lambda e: (-sizes[e], e))
     blocks = [[int(row), int(end[e]), e, 0] for e in order for row in range(begin[e], end[e], 128)]
-    assert table[:4].tolist() == [len(blocks), experts, 0, 0]
+    assert table[:4].tolist() == [len(blocks), experts, rows, 0]
     words = table[4:].tolist()
     entries = [words[i : i + 4] for i in range(0, 4 * (experts + len(blocks)), 4)]
     assert entries == [[int(begin[e]), int(end[e]), e, 0] for e in order] + blocks

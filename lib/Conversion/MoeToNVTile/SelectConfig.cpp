@@ -122,10 +122,15 @@ static VariantAttr complete(Operation *op, VariantAttr variant) {
 }
 
 /// Whether weights that stay in shared memory pay: from four steps of the
-/// contraction on (Measured in docs/NVTile.md).
+/// contraction on (Measured in docs/NVTile.md). With rows among the region's
+/// operands, or several results, such a kernel may spill.
 static bool isFasterResident(Operation *op) {
   auto matmul = dyn_cast<GroupedMatmulOp>(op);
   return matmul && whyNotResident(matmul).empty() &&
+         matmul.getOuts().size() == 1 &&
+         llvm::none_of(
+             matmul.getInPorts().getAsRange<PortAttr>(),
+             [](PortAttr in) { return in.getKind() == PortKind::Rows; }) &&
          memrefOf(matmul.getLhs()[0]).getDimSize(1) >
              (kResidentSteps - 1) * nvtile::kDepth;
 }

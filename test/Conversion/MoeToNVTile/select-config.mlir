@@ -204,3 +204,37 @@ func.func @outer_kept(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %
       outs(%dw : memref<4x24x16xbf16>) {moe.config = #moe.config<cooperative parts 3>}
   return
 }
+
+// -----
+
+// Weights stay in shared memory where four steps of 64 are contracted over, and
+// the region is small enough for the registers.
+// CHECK-LABEL: func.func @short(
+// CHECK: {moe.config = #moe.config<resident tile 64x256 stages 8 buffers 2>}
+// CHECK: {moe.config = #moe.config<cooperative tile 128x256 stages 4 buffers 2>}
+// CHECK: {moe.config = #moe.config<cooperative tile 128x256 stages 4 buffers 2>}
+func.func @short(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<4xi32>, %e: memref<4xi32>,
+    %x: memref<?x256xbf16>, %w: memref<4x512x256xbf16>, %r: memref<?x512xf32>,
+    %y: memref<?x512xbf16>, %z: memref<?x512xbf16>) {
+  %a = moe.pack_assignment %o, %p, %b, %e : memref<?xi32>, memref<?xi32>, memref<4xi32>, memref<4xi32> -> !moe.assignment<?x2, 4>
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x256xbf16>, memref<4x512x256xbf16>) columns <single 1>
+      ins() outs(%y : memref<?x512xbf16> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v : f32
+  }
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x256xbf16>, memref<4x512x256xbf16>) columns <single 1>
+      ins() outs(%y : memref<?x512xbf16> rows grouped, %z : memref<?x512xbf16> rows grouped) {
+  ^bb0(%v: f32):
+    moe.yield %v, %v : f32, f32
+  }
+  moe.grouped_matmul by %a : !moe.assignment<?x2, 4>
+      pairs(%x from grouped, %w out_in : memref<?x256xbf16>, memref<4x512x256xbf16>) columns <single 1>
+      ins(%r : memref<?x512xf32> rows grouped) outs(%y : memref<?x512xbf16> rows grouped) {
+  ^bb0(%v: f32, %s: f32):
+    %t = arith.addf %v, %s : f32
+    moe.yield %t : f32
+  }
+  return
+}
