@@ -404,6 +404,8 @@ struct ConvertDrain : OpConversionPattern<DrainOp> {
   matchAndRewrite(DrainOp op, OpAdaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
+    // Copies are in no group until they are put into one.
+    NVVM::CpAsyncCommitGroupOp::create(b);
     NVVM::CpAsyncWaitGroupOp::create(b, 0);
     rewriter.eraseOp(op);
     return success();

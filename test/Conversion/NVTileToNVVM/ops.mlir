@@ -93,6 +93,7 @@ gpu.module @m {
   // CHECK-COUNT-8: nvvm.cp.async.shared.global
   // CHECK-NOT: nvvm.cp.async.wait.group
   // CHECK: nvvm.cp.async.mbarrier.arrive %{{.*}} {noinc = true}
+  // CHECK-NEXT: nvvm.cp.async.commit.group
   // CHECK-NEXT: nvvm.cp.async.wait.group 0
   // CHECK: nvvm.mbarrier.try_wait
   // CHECK: nvvm.fence.proxy {kind = #nvvm.proxy_kind<async.shared>, space = #nvvm.shared_space<cta>}
