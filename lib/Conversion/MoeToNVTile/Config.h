@@ -12,8 +12,6 @@ constexpr StringLiteral kConfigAttr = "moe.config";
 
 /// What a config depends on.
 struct KernelFacts {
-  /// Whether rows of an operand are gathered.
-  bool gathers;
   /// Stores through staging that a tile makes. Buffers have fixed places, so
   /// their number has to divide it.
   int64_t stores;

@@ -81,8 +81,7 @@ EpilogueLayout::EpilogueLayout(GroupedMatmulOp op) {
 int64_t EpilogueLayout::leastStages() const {
   // A stage is read while the next one is filled; operands are awaited all at
   // once, with those held before them.
-  int64_t held = fromRing ? stages : 0;
-  return std::max({int64_t(2), held + 1, held + stages});
+  return std::max<int64_t>(2, stagesHeld() + stages);
 }
 
 Epilogue::Place Epilogue::placeOf(int64_t place) {

@@ -44,6 +44,9 @@ struct EpilogueLayout {
   bool fromRing = false;
   /// Otherwise: stores through staging that a tile makes.
   int64_t stores = 0;
+  /// Stages that a tile leaves to be stored from when the next tile's products
+  /// begin.
+  int64_t stagesHeld() const { return fromRing ? stages : 0; }
   /// Stages that the ring needs at least, so that no role waits for the other
   /// for ever.
   int64_t leastStages() const;
@@ -55,12 +58,11 @@ struct EpilogueLayout {
 /// operands, results leave by the same stages.
 class Epilogue : EpilogueLayout {
 public:
+  using EpilogueLayout::stagesHeld;
+
   /// Passes the operands and results to the kernel.
   Epilogue(GroupedMatmulOp op, KernelBuilder &kernel, int64_t columns);
 
-  /// Stages that a tile leaves to be stored from when the next tile's products
-  /// begin.
-  int64_t stagesHeld() const { return fromRing ? stages : 0; }
   /// The shared memory to use; before any code. No staging where results leave
   /// by the ring.
   void use(Value ring, Value staging);

@@ -71,11 +71,8 @@ std::string mlir::moe::whyNotNVTile(GroupedMatmulOp op) {
 }
 
 KernelFacts mlir::moe::factsOf(GroupedMatmulOp op) {
-  bool gathers = false;
-  for (size_t i = 0; i < op.getLhs().size(); ++i)
-    gathers |= op.lhsOrder(i) != RowOrder::Grouped;
   EpilogueLayout layout(op);
-  return {gathers, layout.stores, layout.leastStages()};
+  return {layout.stores, layout.leastStages()};
 }
 
 //===----------------------------------------------------------------------===//

@@ -31,10 +31,8 @@ std::string mlir::moe::whyNotNVTile(GroupedOuterOp op) {
 }
 
 KernelFacts mlir::moe::factsOf(GroupedOuterOp op) {
-  bool gathers =
-      op.getXFrom() != RowOrder::Grouped || op.getDyFrom() != RowOrder::Grouped;
   bool staged = isHalf(memrefOf(op.getOuts()[0]).getElementType());
-  return {gathers, staged ? kTileColumns / kChunk : 0, 2};
+  return {staged ? kTileColumns / kChunk : 0, /*leastStages=*/2};
 }
 
 /// A coordinate so far out that, with the strides of a ragged map, row 2^30 is

@@ -172,7 +172,7 @@ LogicalResult mlir::moe::verifyVariant(Operation *op, VariantAttr variant) {
     return failure();
   if (variant.getStructure() == Structure::Simt)
     return success();
-  auto [gathers, stores, leastStages] = factsOfProduct(op);
+  auto [stores, leastStages] = factsOfProduct(op);
   bool contractsRows = isa<GroupedOuterOp>(op);
   if (variant.getParts() && !contractsRows)
     return refuse(op, variant) << "only a weight gradient has parts";

@@ -102,6 +102,11 @@ void writeColumns(Value mine, ArrayRef<Values> fragments, int64_t column,
     }
 }
 
+/// A warp's rows among those of its warpgroup.
+Value warpRows(Value group, Emitter &b) {
+  return b.shared(group, b.mul(b.warp(), kWarpBytes));
+}
+
 /// The threads of a warpgroup meet.
 void meet(Value warpgroup, Emitter &b) {
   NVVM::BarrierOp::create(b, Type(), b.add(warpgroup, 1), b.i32(128),
@@ -166,8 +171,7 @@ struct ConvertRead : OpConversionPattern<ReadOp> {
   matchAndRewrite(ReadOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
-    Value mine = b.shared(groupOf(op, adaptor, op.getRow(), b),
-                          b.mul(b.warp(), kWarpBytes));
+    Value mine = warpRows(groupOf(op, adaptor, op.getRow(), b), b);
     Values read;
     for (const Values &fragment :
          readColumns(mine, op.getFragments().size(), op.getColumn(), b))
@@ -185,8 +189,7 @@ struct ConvertWrite : OpConversionPattern<WriteOp> {
   matchAndRewrite(WriteOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Emitter b(op, rewriter);
-    Value mine = b.shared(groupOf(op, adaptor, op.getRow(), b),
-                          b.mul(b.warp(), kWarpBytes));
+    Value mine = warpRows(groupOf(op, adaptor, op.getRow(), b), b);
     SmallVector<Values> fragments;
     for (Value fragment : adaptor.getFragments())
       fragments.push_back(b.unpack(fragment));
@@ -251,7 +254,7 @@ struct ConvertStageStore : OpConversionPattern<StageStoreOp> {
     NVVM::CpAsyncBulkWaitGroupOp::create(b, staging.getBuffers() - 1,
                                          b.getUnitAttr());
     meet(adaptor.getWarpgroup(), b);
-    writeColumns(b.shared(group, b.mul(b.warp(), kWarpBytes)), fragments, 0, b);
+    writeColumns(warpRows(group, b), fragments, 0, b);
     b.fence();
     meet(adaptor.getWarpgroup(), b);
     storeRows(op, adaptor, group, b);
