@@ -17,9 +17,13 @@ def MoeSelectConfig : Pass<"moe-select-config", "::mlir::ModuleOp"> {
     error that says what can be done.
 
     * `cooperative`, on sm_90a, for what fits (see `convert-moe-to-nvtile`):
-      tile 128x256, 4 stages, 2 buffers (none where no result of 16 bits leaves),
+      tile 128x256, 4 stages, 2 buffers (none where no result of 16 bits leaves
+      through staging),
       and for a `grouped_outer` parts: 512 / its tiles, at most E (256 / its
       tiles, where the tiles of all experts are at most 64)
+    * `resident` in its place where a `grouped_matmul` contracts grouped rows over
+      193 to 256 columns, and its region reads no rows and has one result: tile
+      64x256, 8 stages, 2 buffers
     * `simt` otherwise, with the reason, which is also a remark
 
     ```mlir before
