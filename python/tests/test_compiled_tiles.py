@@ -13,6 +13,7 @@ import torch
 from layers_reference import arguments_of, reference
 from moe_mlir.layers import GatedMLP, MLP, ParallelLinear
 from moe_mlir.torch import Operator
+from oracle import ELEMENT, Slots
 from test_gradients_torch import autograd, full_cotangents, rounded_gradients
 from test_layers import as_list, check
 
@@ -58,10 +59,12 @@ def exact(x, ids, w, layout):
 
 
 @pytest.mark.skipif(bool(no_tiles()), reason=no_tiles() or "AMX")
-def test_products_are_of_tiles():
+@pytest.mark.parametrize("grad", [(), ("w",)])
+def test_products_are_of_tiles(grad):
     """What the other tests of this file run on."""
     layer = ParallelLinear(d_in=64, d_out=64, experts=2, top_k=1, dtype="bf16")
-    assert "amx.tile_mulf" in layer.ir("loops")
+    text = layer.ir("loops", grad=grad)
+    assert "amx.tile_mulf" in text and "vector.fma" not in text
 
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
@@ -125,6 +128,102 @@ def test_smallest_numbers():
     assert (module(x, ids, w).double() <= 2.0**-126).all()
     x[:], w[:] = 2.0**-60, 2.0**-60
     assert torch.equal(module(x, ids, w), torch.full_like(module(x, ids, w), 64 * 2.0**-120))
+
+
+# Rows of each expert for weight gradients: around one and several steps, and more than are packed at a time.
+ROWS = (0, 1, 7, 31, 32, 33, 0, 129, 700)
+bf16, f32 = torch.bfloat16, torch.float32
+
+
+def outer(high, wide, layout="out_in", x_from="token", dy_from="grouped", result=f32, accumulate=False):
+    """A compiled weight gradient: a function of an assignment, x, dy and the buffer."""
+    e, shape = len(ROWS), f"{high}x{wide}" if layout == "out_in" else f"{wide}x{high}"
+    x, dy, w = f"tensor<?x{wide}xbf16>", f"tensor<?x{high}xbf16>", f"tensor<{e}x{shape}x{ELEMENT[result]}>"
+    module = moe_mlir.compile(f"""
+func.func @f(%ids: tensor<?x1xi64> {{moe.dims = ["T", 1]}}, %x: {x} {{moe.dims = ["T", {wide}]}},
+             %dy: {dy} {{moe.dims = ["T", {high}]}}, %w: {w}) -> {w} {{
+  %a = moe.assign ids(%ids : tensor<?x1xi64>) : !moe.assignment<?x1, {e}>
+  %0 = moe.grouped_outer by %a : !moe.assignment<?x1, {e}> x(%x from {x_from} : {x}) dy(%dy from {dy_from} : {dy})
+      {layout} {"accumulate" if accumulate else ""} outs(%w : {w})
+  return %0 : {w}
+}}""")
+    return lambda slots, *arguments: module(slots.ids, *arguments)
+
+
+def outer_arguments(high, wide, layout="out_in", result=f32):
+    """An assignment, x, dy and a buffer that holds something."""
+    generator = torch.Generator().manual_seed(high + wide)
+    slots = Slots(ids_of(ROWS), len(ROWS))
+    x, dy = (torch.randn(sum(ROWS), width, generator=generator).bfloat16() for width in (wide, high))
+    shape = (len(ROWS), *((high, wide) if layout == "out_in" else (wide, high)))
+    return slots, x, dy, (10 * torch.randn(shape, generator=generator)).to(result)
+
+
+@pytest.mark.parametrize(
+    "high, wide, layout, x_from, dy_from, result, accumulate",
+    [
+        (8, 24, "out_in", "token", "grouped", f32, False),
+        (24, 8, "in_out", "grouped", "token", bf16, True),
+        (72, 264, "out_in", "token", "grouped", bf16, True),
+        (264, 72, "out_in", "slot", "slot", f32, True),
+        (264, 264, "in_out", "token", "grouped", bf16, False),
+        (37, 130, "in_out", "grouped", "grouped", f32, True),
+        (1, 1, "out_in", "token", "token", f32, False),
+        (530, 600, "out_in", "grouped", "token", f32, False),
+    ],
+)
+def test_weight_gradients(high, wide, layout, x_from, dy_from, result, accumulate):
+    slots, x, dy, before = outer_arguments(high, wide, layout, result)
+    got = outer(high, wide, layout, x_from, dy_from, result, accumulate)(slots, x, dy, before)
+    xs, dys = slots.by_slot(x.double(), x_from), slots.by_slot(dy.double(), dy_from)
+    for expert, rows in enumerate(ROWS):
+        mine = slots.expert == expert
+        want = dys[mine].t() @ xs[mine]
+        want = want if layout == "out_in" else want.t()
+        want = want + before[expert].double() if accumulate else want
+        bound = torch.finfo(result).eps * want.abs() + 1e-5 * rows**0.5
+        assert ((got[expert].double() - want).abs() <= bound).all(), expert
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_rows_of_other_experts_stay_there(value):
+    high, wide = 40, 72
+    function, (slots, x, dy, before) = outer(high, wide), outer_arguments(high, wide)
+    dy = dy[slots.order]
+    clean = function(slots, x, dy, before)
+    bad = torch.tensor([1, 4, 7])
+    hit = torch.isin(slots.expert, bad)
+    x[hit], dy[hit[slots.order]] = value, value
+    got = function(slots, x, dy, before)
+    others = [expert for expert in range(len(ROWS)) if expert not in bad]
+    assert torch.equal(got[others], clean[others])
+    assert not got[bad].isfinite().any()
+    # Columns likewise.
+    function, (slots, x, dy, before) = outer(high, wide, dy_from="token"), outer_arguments(high, wide)
+    clean = function(slots, x, dy, before)
+    x[:, 17], dy[:, 31] = value, value
+    got = function(slots, x, dy, before)
+    keep_high, keep_wide = torch.arange(high) != 31, torch.arange(wide) != 17
+    assert torch.equal(got[:, keep_high][:, :, keep_wide], clean[:, keep_high][:, :, keep_wide])
+
+
+def test_weight_gradients_depend_on_their_rows_alone():
+    """Neither on the rows of other experts nor on the threads."""
+    high, wide = 72, 600
+    function, (slots, x, dy, before) = outer(high, wide, dy_from="token"), outer_arguments(high, wide)
+    together = function(slots, x, dy, before)
+    for expert in (1, 3, 5, 8):
+        mine = slots.expert == expert
+        alone = function(Slots(slots.ids[mine], len(ROWS)), x[mine], dy[mine], before)
+        assert torch.equal(alone[expert], together[expert])
+        assert not alone[:expert].any()
+    before_threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            assert torch.equal(function(slots, x, dy, before), together)
+    finally:
+        torch.set_num_threads(before_threads)
 
 
 SIZES = dict(d_model=37, d_expert=24, experts=len(COUNTS), top_k=2, dtype="bf16")

@@ -93,13 +93,6 @@ private:
 };
 } // namespace
 
-static ProductKind matmulKind(const CPUTarget &target, Type element) {
-  ProductKind kind = productKind(target, element);
-  kind.tiles = target.bf16Tiles && element.isBF16();
-  kind.pairs |= kind.tiles;
-  return kind;
-}
-
 /// Rows of a panel that `depth` contraction steps take.
 static int64_t panelRows(ProductKind kind, int64_t depth) {
   return kind.tiles ? tileLines(depth) : llvm::divideCeil(depth, kind.step());
@@ -107,7 +100,7 @@ static int64_t panelRows(ProductKind kind, int64_t depth) {
 
 Matmul::Matmul(GroupedMatmulOp op, KernelEmitter &b)
     : op(op), b(b), region(b, op, op.getColumns().getCount()),
-      kind(matmulKind(
+      kind(productKind(
           b.target,
           cast<MemRefType>(op.getLhs()[0].getType()).getElementType())),
       tables(b.tables(op.getAssignment())), values(op.getColumns().getCount()),
@@ -408,8 +401,9 @@ void Matmul::groupPass(Value first, ArrayRef<Slice> slices, bool fresh,
   SmallVector<TileProduct> products;
   int64_t steps = 0;
   for (const Slice &slice : slices) {
-    products.push_back({steps, slice.depth});
-    steps += tileLines(slice.depth);
+    int64_t lines = tileLines(slice.depth);
+    products.push_back({steps, b.index(lines)});
+    steps += lines;
   }
   linesPerVector = steps;
   auto panelLine = [&](Value sub) {
@@ -442,8 +436,8 @@ void Matmul::groupPass(Value first, ArrayRef<Slice> slices, bool fresh,
       Value accRow =
           fresh ? zero : b.add(b.mul(b.sub(sub, first), rows), block);
       auto multiply = [&](int64_t tall) {
-        emitTiles(b, tall, tile.vectors, stage, steps, panel, panelLine(sub),
-                  steps, acc, accRow, fresh, products);
+        emitTiles(b, tall, tile.vectors, {stage, zero, steps},
+                  {panel, panelLine(sub), steps}, acc, accRow, fresh, products);
       };
       b.when(tall, [&] { multiply(2); }, [&] { multiply(1); });
       if (!complete)

@@ -94,16 +94,130 @@ void mlir::moe::padTileColumns(KernelEmitter &b, int64_t depth, int64_t vectors,
   });
 }
 
+/// 32 rows of 16 columns, as 16 rows of 32.
+static Values transposeTile(KernelEmitter &b, ValueRange rows) {
+  constexpr int64_t kLane = 8; // elements of 128 bits
+  auto shuffle = [&](Value x, Value y, function_ref<int64_t(int64_t)> source) {
+    SmallVector<int64_t> mask;
+    for (int64_t i = 0; i < kTileDepth; ++i)
+      mask.push_back(source(i));
+    return vector::ShuffleOp::create(b, x, y, mask).getResult();
+  };
+  Values halves[2];
+  for (int64_t half = 0; half < 2; ++half) {
+    // Rows i and i + 8 of this half, side by side: four lanes of 8 columns.
+    Values t;
+    for (int64_t i = 0; i < kLane; ++i)
+      t.push_back(shuffle(rows[half * kTileRows + i],
+                          rows[half * kTileRows + kLane + i],
+                          [](int64_t i) { return i; }));
+    // Of an element's place (row, column) in 8 x 8, six bits, each step makes
+    // the first bit the last: after three, columns come first.
+    for (int64_t step = 0; step < 3; ++step) {
+      Values next;
+      for (int64_t i = 0; i < kLane; ++i)
+        next.push_back(shuffle(t[i / 2], t[i / 2 + kLane / 2], [=](int64_t to) {
+          int64_t at = to % kLane, high = i % 2 * (kLane / 2);
+          return at % 2 * kTileDepth + to - at + at / 2 + high;
+        }));
+      t = next;
+    }
+    halves[half] = t;
+  }
+  Values columns;
+  for (int64_t column = 0; column < kTileRows; ++column)
+    columns.push_back(shuffle(
+        halves[0][column % kLane], halves[1][column % kLane], [=](int64_t to) {
+          int64_t lane = to / kLane % 2 * 2 + column / kLane;
+          return to / kTileRows * kTileDepth + lane * kLane + to % kLane;
+        }));
+  return columns;
+}
+
+void mlir::moe::packTileSide(KernelEmitter &b, TileSide side, Value rows,
+                             function_ref<Value(Value)> rowOf, Value depth,
+                             Value first, Value columns, Value buffer,
+                             int64_t linesPerVector) {
+  Value zero = b.index(0), last = b.sub(depth, b.index(1));
+  auto lanesBelow = [&](Value count, function_ref<int64_t(int64_t)> place) {
+    SmallVector<int16_t> places;
+    for (int64_t lane = 0; lane < kTileDepth; ++lane)
+      places.push_back(place(lane));
+    auto type = VectorType::get({kTileDepth}, b.getI16Type());
+    return arith::CmpIOp::create(
+               b, arith::CmpIPredicate::ult,
+               arith::ConstantOp::create(
+                   b, DenseElementsAttr::get(type, ArrayRef(places))),
+               vector::BroadcastOp::create(b, type, count))
+        .getResult();
+  };
+  b.loop(zero, b.ceilDiv(depth, kTileDepth), 1, [&](Value tile) {
+    Value k = b.mul(tile, kTileDepth);
+    Value whole = b.less(b.add(k, kTileDepth - 1), depth);
+    Value rest = arith::IndexCastOp::create(
+        b, b.getI16Type(), b.minimum(b.sub(depth, k), b.index(kTileDepth)));
+    Values at;
+    for (int64_t i = 0; i < kTileDepth; ++i)
+      at.push_back(rowOf(b.minimum(b.add(k, i), last)));
+    b.loop(zero, b.ceilDiv(columns, kLanes), 1, [&](Value v) {
+      Value column = b.mul(v, kLanes);
+      Value present = b.minimum(b.index(kLanes), b.sub(columns, column));
+      Value line = b.add(b.mul(v, linesPerVector), b.mul(tile, kTileRows));
+      column = b.add(first, column);
+      auto pack = [&](bool ragged) {
+        Type element = b.getBF16Type();
+        Value mask;
+        if (ragged)
+          mask = vector::CreateMaskOp::create(b, b.vectorOf(b.getI1Type()),
+                                              present);
+        Values values;
+        for (Value row : at)
+          values.push_back(ragged ? vector::MaskedLoadOp::create(
+                                        b, b.vectorOf(element), rows,
+                                        ValueRange{row, column}, mask,
+                                        b.zeros(element))
+                                        .getResult()
+                                  : b.loadVector(rows, row, column, kLanes));
+        Values lines;
+        if (side == TileSide::Left)
+          lines = transposeTile(b, values);
+        else
+          for (int64_t i = 0; i < kTileDepth; i += 2)
+            lines.push_back(
+                vector::InterleaveOp::create(b, values[i], values[i + 1]));
+        for (auto [i, values] : llvm::enumerate(lines)) {
+          // Past the last row it was repeated: zeros, whatever it holds.
+          if (ragged)
+            values = arith::SelectOp::create(
+                b,
+                lanesBelow(rest,
+                           [&, i = i](int64_t lane) -> int64_t {
+                             return side == TileSide::Left ? lane
+                                                           : 2 * i + lane % 2;
+                           }),
+                values, b.constant(lineType(b), 0.0));
+          storeLine(b, values, buffer, b.add(line, i));
+        }
+      };
+      b.when(
+          b.less(b.index(kLanes - 1), b.select(whole, present, zero)),
+          [&] { pack(/*ragged=*/false); }, [&] { pack(/*ragged=*/true); });
+    });
+  });
+}
+
 void mlir::moe::emitTiles(KernelEmitter &b, int64_t tall, int64_t vectors,
-                          Value stage, int64_t stageLines, Value panel,
-                          Value panelLine, int64_t linesPerVector, Value acc,
-                          Value accRow, bool fresh,
+                          const TileOperand &left, const TileOperand &right,
+                          Value acc, Value accRow, bool fresh,
                           ArrayRef<TileProduct> products) {
   auto operand = amx::TileType::get({kTileRows, kTileDepth}, b.getBF16Type());
   auto sums = amx::TileType::get({kTileRows, kTileRows}, b.getF32Type());
   Value zero = b.index(0);
-  auto load = [&](Type type, Value buffer, Value line) -> Value {
-    return amx::TileLoadOp::create(b, type, buffer, ValueRange{line, zero});
+  auto load = [&](const TileOperand &from, Value vector, Value line) -> Value {
+    Value at =
+        b.add(b.add(from.line, line), b.mul(vector, from.linesPerVector));
+    return amx::TileLoadOp::create(b, operand, from.buffer,
+                                   ValueRange{at, zero});
   };
   // `wide` vectors from v on, at most two: with two times 16 rows four tiles
   // are sums and four operands, as many as there are.
@@ -118,25 +232,21 @@ void mlir::moe::emitTiles(KernelEmitter &b, int64_t tall, int64_t vectors,
                             : amx::TileLoadOp::create(b, sums, acc, place(i, j))
                                   .getResult());
     for (const TileProduct &product : products)
-      sum = b.carry(
-          zero, b.index(tileLines(product.depth)), kTileRows, sum,
-          [&](Value line, ValueRange sum) {
-            Value at = b.add(line, product.line);
-            Values next, right;
-            for (int64_t i = 0; i < tall; ++i) {
-              Value left = load(operand, stage, b.add(at, i * stageLines));
-              for (int64_t j = 0; j < wide; ++j) {
-                if (i == 0)
-                  right.push_back(
-                      load(operand, panel,
-                           b.add(b.add(panelLine, at),
-                                 b.mul(b.add(v, j), linesPerVector))));
-                next.push_back(amx::TileMulFOp::create(b, sums, left, right[j],
-                                                       sum[i * wide + j]));
-              }
-            }
-            return next;
-          });
+      sum = b.carry(zero, product.lines, kTileRows, sum,
+                    [&](Value line, ValueRange sum) {
+                      Value at = b.add(line, product.line);
+                      Values next, columns;
+                      for (int64_t i = 0; i < tall; ++i) {
+                        Value rows = load(left, b.index(i), at);
+                        for (int64_t j = 0; j < wide; ++j) {
+                          if (i == 0)
+                            columns.push_back(load(right, b.add(v, j), at));
+                          next.push_back(amx::TileMulFOp::create(
+                              b, sums, rows, columns[j], sum[i * wide + j]));
+                        }
+                      }
+                      return next;
+                    });
     for (int64_t i = 0; i < tall; ++i)
       for (int64_t j = 0; j < wide; ++j)
         amx::TileStoreOp::create(b, acc, place(i, j), sum[i * wide + j]);

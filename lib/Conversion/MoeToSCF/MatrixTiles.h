@@ -40,20 +40,33 @@ void storeTilePair(KernelEmitter &b, Value pair, Value panel, Value panelLine,
 void padTileColumns(KernelEmitter &b, int64_t depth, int64_t vectors,
                     Value panel, Value panelLine, int64_t linesPerVector);
 
-/// One summand of a product of tiles: where its tiles begin, and how many there
-/// are along the contraction.
-struct TileProduct {
-  int64_t line;
-  int64_t depth;
+/// Tiles of a stage or of a panel: those of 16 rows, or columns, begin at a
+/// line, those of the next 16 `linesPerVector` later.
+struct TileOperand {
+  Value buffer, line;
+  int64_t linesPerVector;
 };
 
-/// acc[accRow + i][v] (+)= stage row i * panel column v for 16 * `tall` rows
-/// and `vectors` vectors; tiles of the stage's second 16 rows begin at line
-/// `stageLines`. Summed over the products in turn, 32 steps at once.
-void emitTiles(KernelEmitter &b, int64_t tall, int64_t vectors, Value stage,
-               int64_t stageLines, Value panel, Value panelLine,
-               int64_t linesPerVector, Value acc, Value accRow, bool fresh,
-               ArrayRef<TileProduct> products);
+/// Packs columns [first, first + columns) of `depth` rows, each of them a
+/// contraction step: columns become the tiles' rows on the left side, and stay
+/// columns on the right. Both are padded with zeros to whole tiles.
+enum class TileSide { Left, Right };
+void packTileSide(KernelEmitter &b, TileSide side, Value rows,
+                  function_ref<Value(Value)> rowOf, Value depth, Value first,
+                  Value columns, Value buffer, int64_t linesPerVector);
+
+/// One summand of a product of tiles: where its tiles begin, and the lines that
+/// they take along the contraction.
+struct TileProduct {
+  int64_t line;
+  Value lines;
+};
+
+/// acc[accRow + i][v] (+)= left row i * right column v for 16 * `tall` rows and
+/// `vectors` vectors, summed over the products in turn, 32 steps at once.
+void emitTiles(KernelEmitter &b, int64_t tall, int64_t vectors,
+               const TileOperand &left, const TileOperand &right, Value acc,
+               Value accRow, bool fresh, ArrayRef<TileProduct> products);
 
 } // namespace mlir::moe
 

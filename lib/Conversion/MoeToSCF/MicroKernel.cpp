@@ -29,7 +29,9 @@ Tile mlir::moe::chooseTile(const CPUTarget &target, Type compute,
 }
 
 ProductKind mlir::moe::productKind(const CPUTarget &target, Type element) {
-  return {element, getComputeType(element), target.bf16Dot && element.isBF16()};
+  bool bf16 = element.isBF16(), tiles = target.bf16Tiles && bf16;
+  return {element, getComputeType(element), tiles || (target.bf16Dot && bf16),
+          tiles};
 }
 
 static VectorType pairsType(KernelEmitter &b) {

@@ -91,3 +91,53 @@ func.func @f16(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>, %e: memr
   }
   return
 }
+
+// -----
+
+// Weight gradients: 512 rows of both sides are packed at a time. Columns of the
+// left side become rows: elements of 128 bits are transposed by unpacking them
+// three times. Those of the right side are interleaved, two rows at once. What is
+// past the last row or column is zero. The first rows' sums start at zero.
+// CHECK-LABEL: func @outer
+// CHECK:       scf.parallel (%{{.*}}) = (%c0) to (%c8)
+// CHECK-DAG:   %[[ACC:.*]] = memref.alloca() {alignment = 64 : i64} : memref<640x64xf32>
+// CHECK-DAG:   %[[LEFT:.*]] = memref.alloca() {alignment = 64 : i64} : memref<2048x32xbf16>
+// CHECK-DAG:   %[[RIGHT:.*]] = memref.alloca() {alignment = 64 : i64} : memref<5120x32xbf16>
+// CHECK:       scf.for %{{.*}} = %{{.*}} to %{{.*}} step %c512
+// CHECK:       scf.if
+// CHECK-COUNT-32: vector.load %{{.*}} : memref<?x120xbf16>, vector<16xbf16>
+// CHECK:       vector.shuffle %{{.*}}, %{{.*}} [0, 32, 1, 33, 2, 34, 3, 35, 8, 40, {{.*}}] : vector<32xbf16>, vector<32xbf16>
+// CHECK-COUNT-16: vector.store %{{.*}}, %[[LEFT]]
+// CHECK-NOT:   vector.load
+// CHECK:       } else {
+// CHECK-COUNT-32: vector.maskedload %{{.*}} : memref<?x120xbf16>
+// CHECK:       %[[OWN:.*]] = arith.select %{{.*}}, %{{.*}}, %cst{{.*}} : vector<32xi1>, vector<32xbf16>
+// CHECK-NEXT:  vector.store %[[OWN]], %[[LEFT]]
+// CHECK:       scf.if
+// CHECK-COUNT-32: vector.load %{{.*}} : memref<?x264xbf16>, vector<16xbf16>
+// CHECK-COUNT-16: vector.interleave
+// CHECK:       vector.store %{{.*}}, %[[RIGHT]]
+// CHECK:       } else {
+// CHECK-COUNT-32: vector.maskedload %{{.*}} : memref<?x264xbf16>
+// CHECK:       vector.interleave
+// CHECK:       arith.select %{{.*}} : vector<32xi1>, vector<32xbf16>
+// CHECK:       %[[MORE:.*]] = arith.cmpi slt
+// CHECK:       scf.if %[[MORE]]
+// CHECK-COUNT-4: amx.tile_load %[[ACC]]{{.*}} !amx.tile<16x16xf32>
+// CHECK:       %{{.*}}:4 = scf.for
+// CHECK:         amx.tile_load %[[LEFT]]
+// CHECK:         amx.tile_load %[[RIGHT]]
+// CHECK-COUNT-4: amx.tile_mulf
+// CHECK-NEXT:  scf.yield
+// CHECK:       amx.tile_zero
+// CHECK:       arith.addf
+// CHECK:       memref<960x264xf32>
+func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>, %e: memref<8xi32>,
+                 %x: memref<?x264xbf16>, %y: memref<?x120xbf16>, %w: memref<8x120x264xf32>) {
+  %a = moe.pack_assignment %o, %p, %b, %e
+      : memref<?xi32>, memref<?xi32>, memref<8xi32>, memref<8xi32> -> !moe.assignment<?x2, 8>
+  moe.grouped_outer by %a : !moe.assignment<?x2, 8>
+      x(%x from token : memref<?x264xbf16>) dy(%y from grouped : memref<?x120xbf16>)
+      out_in accumulate outs(%w : memref<8x120x264xf32>)
+  return
+}

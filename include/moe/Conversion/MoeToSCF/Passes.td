@@ -19,10 +19,10 @@ def ConvertMoeToSCF : Pass<"convert-moe-to-scf", "::mlir::ModuleOp"> {
     through the assignment's tables. Nothing is allocated but fixed-size
     buffers on a task's stack.
 
-    Products of bf16 by `moe.grouped_matmul` are made of AMX tiles with
-    `has-amx-bf16`. Rows are staged and weights are packed tile after tile, both
-    padded with zeros to 32 contraction steps, so that nothing beside a row is
-    multiplied; sums of 32 rows and 32 columns stay in four tiles over all steps:
+    Products of bf16 are made of AMX tiles with `has-amx-bf16`. Both sides are
+    packed tile after tile and padded with zeros to 32 contraction steps, so that
+    nothing beside a row is multiplied; sums of 32 rows and 32 columns stay in
+    four tiles over all steps that are packed:
     ```
     %sums:4 = scf.for %line = %c0 to %lines step %c16
         iter_args(%s0 = %zero, ...) -> (!amx.tile<16x16xf32>, ...) {
