@@ -62,10 +62,15 @@ private:
 /// those of 32 columns just fit in the first level.
 constexpr Sizes kPanelSizes = {128, 192, 256}, kTileSizes = {512, 256, 512};
 
-/// The equal shares of `width`, at most `most` each; both are multiples.
-static int64_t share(int64_t width, int64_t most, int64_t multiple) {
+/// How much of `width` a task takes, at most `most`: a multiple of `multiple`.
+/// With tiles all tasks take as much; elsewhere they take as many whole tiles
+/// of registers as they can.
+static int64_t share(ProductKind kind, int64_t width, int64_t most,
+                     int64_t multiple) {
   int64_t shares = std::max<int64_t>(1, llvm::divideCeil(width, most));
-  return llvm::alignTo(llvm::divideCeil(width, shares), multiple);
+  if (kind.tiles)
+    width = llvm::divideCeil(width, shares);
+  return std::min<int64_t>(most, llvm::alignTo(width, multiple));
 }
 
 Outer::Outer(GroupedOuterOp op, KernelEmitter &b)
@@ -84,8 +89,8 @@ Outer::Outer(GroupedOuterOp op, KernelEmitter &b)
     tile.rows = 2 * kTileRows;
   sizes = kind.tiles ? kTileSizes : kPanelSizes;
   panel = tile.columns();
-  sizes.block = share(left.width, sizes.block, kLanes);
-  sizes.columns = share(right.width, sizes.columns, panel);
+  sizes.block = share(kind, left.width, sizes.block, kLanes);
+  sizes.columns = share(kind, right.width, sizes.columns, panel);
   panels = sizes.columns / panel;
   // Tiles do not divide a block; the last one has rows that nobody reads.
   accRows = llvm::alignTo(sizes.block, tile.rows);
