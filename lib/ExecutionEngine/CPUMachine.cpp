@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //===- CPUMachine.cpp - the CPU that code is generated for ----------------===//
 #include "moe/ExecutionEngine/CPUMachine.h"
+#include "moe/Runtime/HostCPU.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/MC/MCSubtargetInfo.h"
@@ -43,11 +44,7 @@ Expected<CPUMachine> CPUMachine::create(StringRef cpu, StringRef features,
   std::string all;
   if (cpu == "host") {
     result.cpu = sys::getHostCPUName().str();
-    std::vector<std::string> words;
-    for (const auto &feature : sys::getHostCPUFeatures())
-      words.push_back((feature.second ? "+" : "-") + feature.first().str());
-    llvm::sort(words);
-    all = join(words, ",");
+    all = hostFeatureText();
   } else {
     result.cpu = cpu.str();
   }
@@ -69,6 +66,9 @@ Expected<CPUMachine> CPUMachine::create(StringRef cpu, StringRef features,
     return std::move(bad);
   if (!features.empty())
     all += (all.empty() ? "" : ",") + features.str();
+  // Without optimizations LLVM has no registers for tiles that a loop carries.
+  if (optLevel == 0)
+    all += all.empty() ? "-amx-tile" : ",-amx-tile";
   result.machine = makeMachine(result.cpu, all);
   std::vector<std::string> enabled;
   for (const SubtargetFeatureKV &feature :

@@ -8,6 +8,7 @@
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/ConvertToLLVM/ToLLVMPass.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
 #include "mlir/Conversion/IndexToLLVM/IndexToLLVM.h"
 #include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
@@ -45,12 +46,16 @@ struct Features {
         has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
     fma = has("fma");
     vectorBits = avx512 && fma ? 512 : has("avx2") && fma ? 256 : 128;
+    bool bf16 = vectorBits == 512 && has("avx512bf16");
+    bf16Rounding = bf16;
+    bf16Tiles = bf16 && has("amx-tile") && has("amx-bf16");
     // Where there is AMX (Intel), vdpbf16ps has half the rate of a fused
-    // multiply-add, and widening is faster: docs/Performance.md.
-    bf16 = vectorBits == 512 && has("avx512bf16") && !has("amx-bf16");
+    // multiply-add: what is not done in tiles is faster widened
+    // (docs/Performance.md).
+    bf16Dot = bf16 && !has("amx-bf16");
   }
   int64_t vectorBits;
-  bool fma, bf16;
+  bool fma, bf16Rounding, bf16Tiles, bf16Dot;
 };
 } // namespace
 
@@ -66,7 +71,8 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   mlir::moe::ConvertMoeToSCFOptions loops;
   loops.vectorBits = features.vectorBits;
   loops.hasFMA = features.fma;
-  loops.hasAVX512BF16 = features.bf16;
+  loops.hasAVX512BF16 = features.bf16Dot;
+  loops.hasAMXBF16 = features.bf16Tiles;
   pm.addPass(mlir::moe::createConvertMoeToSCF(loops));
   // Before tasks are outlined, so that what does not change is captured.
   pm.addPass(createCanonicalizerPass());
@@ -86,7 +92,7 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   // Rounding to bf16 is one instruction, or integer arithmetic: a library call
   // that not every machine has otherwise.
   arith::ArithExpandOpsPassOptions expand;
-  expand.includeBf16 = !features.bf16;
+  expand.includeBf16 = !features.bf16Rounding;
   pm.addPass(arith::createArithExpandOpsPass(expand));
   pm.addPass(createConvertVectorToSCFPass());
   pm.addPass(createSCFToControlFlowPass());
@@ -97,6 +103,7 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   // Vectors first: what they leave is scalar.
   ConvertVectorToLLVMPassOptions vectors;
   vectors.x86Vector = true;
+  vectors.amx = features.bf16Tiles;
   pm.addPass(createConvertVectorToLLVMPass(vectors));
   pm.addPass(createFinalizeMemRefToLLVMConversionPass());
   pm.addPass(createArithToLLVMConversionPass());
@@ -104,7 +111,14 @@ void ::moe::buildMoeKernelsToLLVMPipeline(OpPassManager &pm,
   pm.addPass(createUBToLLVMConversionPass());
   // Functions last: their arguments' descriptors have users by now.
   pm.addPass(createConvertFuncToLLVMPass());
-  pm.addPass(createConvertControlFlowToLLVMPass());
+  if (features.bf16Tiles) {
+    // Branches carry tiles, whose type only the dialect's own patterns convert.
+    ConvertToLLVMPassOptions branches;
+    branches.filterDialects = {"amx", "cf"};
+    pm.addPass(createConvertToLLVMPass(branches));
+  } else {
+    pm.addPass(createConvertControlFlowToLLVMPass());
+  }
   pm.addPass(createReconcileUnrealizedCastsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

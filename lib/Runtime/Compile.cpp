@@ -4,6 +4,7 @@
 #include "moe/Runtime/Cuda.h"
 #include "moe/Runtime/DiskCache.h"
 #include "moe/Runtime/GPUTarget.h"
+#include "moe/Runtime/HostCPU.h"
 #include "moe/Runtime/Ptxas.h"
 #include "moe/Runtime/Symbols.h"
 #include "moe/Runtime/Version.h"
@@ -24,13 +25,8 @@ namespace {
 //===----------------------------------------------------------------------===//
 
 const std::string &hostCPU() {
-  static const auto &text = *new std::string([] {
-    std::vector<std::string> features;
-    for (const auto &feature : sys::getHostCPUFeatures())
-      features.push_back((feature.second ? "+" : "-") + feature.first().str());
-    llvm::sort(features);
-    return sys::getHostCPUName().str() + " " + join(features, ",");
-  }());
+  static const auto &text = *new std::string(
+      [] { return sys::getHostCPUName().str() + " " + hostFeatureText(); }());
   return text;
 }
 
@@ -85,6 +81,21 @@ std::string chooseAssembler(CompileOptions &options) {
     return text + "the driver's, CUDA " + std::to_string(driverMajor);
   options.options.push_back("ptxas=" + found->path);
   return text + identityOf(found->path);
+}
+
+/// The compiler is a process of its own, which may be given what this one is
+/// refused.
+void leaveOutRefusedFeatures(CompileOptions &options) {
+  StringRef refused = refusedFeatures();
+  if (refused.empty() || any_of(options.options, [](StringRef option) {
+        return option.starts_with("cpu=") && option != "cpu=host";
+      }))
+    return;
+  std::string features = "features=" + refused.str();
+  for (StringRef option : options.options)
+    if (option.consume_front("features="))
+      features = "features=" + refused.str() + "," + option.str();
+  options.options.push_back(features);
 }
 
 double lockTimeout() {
@@ -195,7 +206,9 @@ Expected<std::shared_ptr<Module>> moe::compile(StringRef input,
   if (!compiler)
     return compiler.takeError();
   std::string assembler;
-  if (options.target != "cpu")
+  if (options.target == "cpu")
+    leaveOutRefusedFeatures(options);
+  else
     assembler = chooseAssembler(options);
   std::string key = cacheKey(input, options, *compiler, assembler);
 

@@ -2,8 +2,8 @@
 //===- Module.cpp - a loaded module ---------------------------------------===//
 #include "moe/Runtime/Module.h"
 #include "moe/Runtime/Call.h"
+#include "moe/Runtime/HostCPU.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/TargetParser/Host.h"
 
 using namespace llvm;
 using namespace moe;
@@ -14,7 +14,7 @@ static constexpr StringLiteral kKernelCount("_moe_gpu_kernel_count");
 
 /// Code for features that the CPU lacks would die of SIGILL.
 static Error checkCPU(const Container &container) {
-  static const auto &host = *new StringMap<bool>(sys::getHostCPUFeatures());
+  const StringMap<bool> &host = hostFeatures();
   std::string lacking;
   for (StringRef feature : split(container.features, ',')) {
     if (!feature.consume_front("+"))

@@ -3,7 +3,7 @@
 // columns: it packs the expert's weights for the panel once, runs the
 // micro-kernel over its rows (read in place), and ends with the rowwise region
 // on what it has accumulated.
-#include "MicroKernel.h"
+#include "MatrixTiles.h"
 #include "RowRegion.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -20,6 +20,13 @@ constexpr int64_t kRows = 384;
 constexpr int64_t kFewRows = 8, kStreamRows = 4;
 /// Bytes of a packed panel: half of a common second-level cache.
 constexpr int64_t kPanelBytes = 256 * 1024;
+/// With tiles: most rows of a task, since packing costs as much and the product
+/// less; rows of a block, which are staged once for all columns that are packed
+/// together; those columns, and most of their pairs of terms.
+constexpr int64_t kTaskRows = 768;
+constexpr int64_t kBlockRows = 2 * kTileRows;
+constexpr int64_t kGroupColumns = 256;
+constexpr int64_t kGroupPairs = 512;
 
 namespace {
 /// A pair of lhs and rhs: its weights as rows of (E * out, in) or (E * in,
@@ -48,12 +55,16 @@ private:
   void accumulate(Value sub);
   void stream(Value sub);
   void panelProducts(Value sub);
+  void groupProducts(Value from, Value to);
+  void groupPass(Value first, ArrayRef<Slice> slices, bool fresh,
+                 bool complete);
   void pass(Value sub, ArrayRef<Slice> slices, bool fresh, bool complete);
   void pack(Value sub, const Slice &slice, Value panelRow);
   Value weightRow(const Pair &pair, Value sub, Value v, int64_t lane);
   void epilogue(Value sub, Value first, Value last, Value accRow);
   void fetch(Value sub, Value i);
-  void foldSums(Value sub);
+  void foldSums(Value sub, Value first, Value last);
+  int64_t panelSteps() const;
 
   /// Accumulator vector v of panel `sub`: region value and column block.
   int64_t blocksPerValue() const { return tile.vectors / values; }
@@ -71,17 +82,32 @@ private:
   SmallVector<unsigned> sums;
   bool wholeRows = false;
   int64_t panels, span, rows, capacity;
+  /// With tiles: panels that are packed together, and the lines from one of
+  /// their vectors to the next.
+  int64_t group = 1, linesPerVector = 0;
 
   // Of the task that is being emitted.
   Value expert, firstRow, count;
-  Value panel, acc, stage;
+  Value panel, acc, stage, groupEnd;
   Values lanes, totals;
 };
 } // namespace
 
+static ProductKind matmulKind(const CPUTarget &target, Type element) {
+  ProductKind kind = productKind(target, element);
+  kind.tiles = target.bf16Tiles && element.isBF16();
+  kind.pairs |= kind.tiles;
+  return kind;
+}
+
+/// Rows of a panel that `depth` contraction steps take.
+static int64_t panelRows(ProductKind kind, int64_t depth) {
+  return kind.tiles ? tileLines(depth) : llvm::divideCeil(depth, kind.step());
+}
+
 Matmul::Matmul(GroupedMatmulOp op, KernelEmitter &b)
     : op(op), b(b), region(b, op, op.getColumns().getCount()),
-      kind(productKind(
+      kind(matmulKind(
           b.target,
           cast<MemRefType>(op.getLhs()[0].getType()).getElementType())),
       tables(b.tables(op.getAssignment())), values(op.getColumns().getCount()),
@@ -114,6 +140,25 @@ Matmul::Matmul(GroupedMatmulOp op, KernelEmitter &b)
   capacity = kPanelBytes /
              (tile.columns() * kind.panelElement().getIntOrFloatBitWidth() / 8);
   capacity = capacity / kLanes * kLanes;
+  if (!kind.tiles)
+    return;
+  // Panels that are packed together share the rows that are staged.
+  tile.rows = kBlockRows;
+  group = std::clamp<int64_t>(kGroupColumns / tile.columns(), 1,
+                              std::max<int64_t>(panels, 1));
+  if (!wholeRows)
+    span = llvm::alignTo(group, span);
+  // Sums of all rows are kept where terms are packed in several parts.
+  bool whole = panelSteps() <= kGroupPairs;
+  capacity = whole ? kGroupPairs : kGroupPairs / 2;
+  rows = whole ? kTaskRows : kTaskRows / 2;
+}
+
+int64_t Matmul::panelSteps() const {
+  int64_t steps = 0;
+  for (const Pair &pair : pairs)
+    steps += panelRows(kind, pair.depth);
+  return steps;
 }
 
 void Matmul::emit() {
@@ -128,17 +173,18 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
   expert = expertOfTask;
   firstRow = first;
   count = b.sub(last, first);
-  int64_t steps = 0;
-  for (const Pair &pair : pairs)
-    steps += llvm::divideCeil(pair.depth, kind.step());
-  panel =
-      b.stack({std::min(steps, capacity), tile.columns()}, kind.panelElement());
+  int64_t steps = panelSteps(), most = std::min(steps, capacity);
+  panel = kind.tiles ? tileBuffer(b, group * tile.vectors * most)
+                     : b.stack({most, tile.columns()}, kind.panelElement());
   // Sums of a tile go to the region at once, while they are in the cache; of
   // all rows they are kept only where the weights come in several panels.
-  int64_t accRows = steps <= capacity ? std::max(kFewRows, tile.rows) : rows;
+  int64_t accRows =
+      steps <= capacity ? std::max(kFewRows, tile.rows) : group * rows;
   acc = b.stack({accRows, tile.columns()}, kind.compute);
-  if (!kind.pairs && kind.element != kind.compute)
-    stage = b.stack({tile.rows, std::min(steps, capacity)}, kind.compute);
+  if (kind.tiles)
+    stage = tileBuffer(b, tile.rows / kTileRows * most);
+  else if (!kind.pairs && kind.element != kind.compute)
+    stage = b.stack({tile.rows, most}, kind.compute);
   lanes.clear();
   totals.clear();
   for (unsigned sum : sums) {
@@ -157,18 +203,20 @@ void Matmul::task(Value expertOfTask, Value first, Value last, Value part) {
       }
     });
   if (!region.width)
-    return foldSums(part);
-  if (span == 1) {
+    return foldSums(part, zero, count);
+  if (span == 1 && !kind.tiles) {
     accumulate(part);
-    foldSums(part);
+    foldSums(part, zero, count);
     return;
   }
   Value from = b.mul(part, span);
-  b.loop(from, b.minimum(b.add(from, span), b.index(panels)), 1,
-         [&](Value sub) {
-           accumulate(sub);
-           foldSums(sub);
-         });
+  Value to = b.minimum(b.add(from, span), b.index(panels));
+  if (kind.tiles)
+    return groupProducts(from, to);
+  b.loop(from, to, 1, [&](Value sub) {
+    accumulate(sub);
+    foldSums(sub, zero, count);
+  });
 }
 
 /// The rows times the panel's weights, over all pairs, and the region on them.
@@ -234,18 +282,15 @@ void Matmul::stream(Value sub) {
 
 /// With weights that are packed first, for many rows.
 void Matmul::panelProducts(Value sub) {
-  int64_t steps = 0;
-  for (const Pair &pair : pairs)
-    steps += llvm::divideCeil(pair.depth, kind.step());
   Value zero = b.index(0);
-  if (steps <= capacity) {
+  if (panelSteps() <= capacity) {
     SmallVector<Slice> all;
     for (const Pair &pair : pairs)
       all.push_back({&pair, zero, pair.depth});
     pass(sub, all, /*fresh=*/true, /*complete=*/true);
     return;
   }
-  b.loop(zero, count, 1, [&](Value i) {
+  b.loop(zero, kind.tiles ? b.index(group * rows) : count, 1, [&](Value i) {
     for (int64_t v = 0; v < tile.vectors; ++v)
       b.storeVector(b.zeros(kind.compute), acc, i, b.index(v * kLanes), kLanes);
   });
@@ -270,12 +315,14 @@ void Matmul::panelProducts(Value sub) {
 /// the region runs on them.
 void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh,
                   bool complete) {
-  SmallVector<int64_t> panelRows;
+  if (kind.tiles)
+    return groupPass(sub, slices, fresh, complete);
+  SmallVector<int64_t> firstRows;
   int64_t steps = 0;
   for (const Slice &slice : slices) {
-    panelRows.push_back(steps);
+    firstRows.push_back(steps);
     pack(sub, slice, b.index(steps));
-    steps += llvm::divideCeil(slice.depth, kind.step());
+    steps += panelRows(kind, slice.depth);
   }
   b.loop(b.index(0), count, tile.rows, [&](Value tileRow) {
     // The last tile repeats the last row; nobody reads the repetitions.
@@ -308,7 +355,7 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh,
           };
       } else if (stage) {
         // Narrow rows are widened once, not once a step.
-        int64_t at = panelRows[index], tail = slice.depth % kLanes;
+        int64_t at = firstRows[index], tail = slice.depth % kLanes;
         for (int64_t i = 0; i < tile.rows; ++i) {
           auto copy = [&](Value k, int64_t present) {
             b.storeVector(b.widen(b.loadVector(pair.lhs, row(i),
@@ -332,7 +379,7 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh,
     }
     SmallVector<Product> products;
     for (size_t index = 0; index < slices.size(); ++index) {
-      Product product{panel, b.index(panelRows[index]),
+      Product product{panel, b.index(firstRows[index]),
                       b.index(slices[index].depth / kind.step()), loads[index]};
       if (ends[index])
         product.last = ends[index];
@@ -342,6 +389,68 @@ void Matmul::pass(Value sub, ArrayRef<Slice> slices, bool fresh,
     emitTile(b, tile, kind, acc, accRow, fresh, products);
     if (complete)
       epilogue(sub, tileRow, end, accRow);
+  });
+}
+
+/// The panels [from, to), as many at a time as are packed together.
+void Matmul::groupProducts(Value from, Value to) {
+  b.loop(from, to, group, [&](Value first) {
+    groupEnd = b.minimum(b.add(first, group), to);
+    panelProducts(first);
+  });
+}
+
+/// `pass` with tiles, for the panels of a group: blocks of rows are staged once
+/// for all of them, and the region runs on each panel's sums of a block while
+/// the next one's are made.
+void Matmul::groupPass(Value first, ArrayRef<Slice> slices, bool fresh,
+                       bool complete) {
+  SmallVector<TileProduct> products;
+  int64_t steps = 0;
+  for (const Slice &slice : slices) {
+    products.push_back({steps, slice.depth});
+    steps += tileLines(slice.depth);
+  }
+  linesPerVector = steps;
+  auto panelLine = [&](Value sub) {
+    return b.mul(b.sub(sub, first), tile.vectors * steps);
+  };
+  b.loop(first, groupEnd, 1, [&](Value sub) {
+    for (auto [slice, product] : llvm::zip_equal(slices, products))
+      pack(sub, slice, b.add(panelLine(sub), product.line));
+  });
+  Value zero = b.index(0), last = b.sub(count, b.index(1));
+  b.loop(zero, count, kBlockRows, [&](Value block) {
+    Value end = b.minimum(b.add(block, kBlockRows), count);
+    // Of few rows one tile is enough. Its last rows repeat the last one; nobody
+    // reads the repetitions.
+    Value tall = b.less(b.add(block, kTileRows), count);
+    Value staged = b.select(tall, b.index(kBlockRows), b.index(kTileRows));
+    b.loop(zero, staged, 1, [&](Value i) {
+      Value at = b.add(firstRow, b.minimum(b.add(block, i), last));
+      Row row = b.groupedRow(tables, at, expert);
+      Value line =
+          b.add(b.mul(b.div(i, kTileRows), steps), b.rem(i, kTileRows));
+      for (auto [slice, product] : llvm::zip_equal(slices, products))
+        stageTileRow(b, slice.pair->lhs, b.rowIndex(slice.pair->order, row),
+                     slice.first, slice.depth, stage,
+                     b.add(line, product.line));
+    });
+    b.loop(first, groupEnd, 1, [&](Value sub) {
+      if (complete)
+        b.loop(block, end, 1, [&](Value i) { fetch(sub, i); });
+      Value accRow =
+          fresh ? zero : b.add(b.mul(b.sub(sub, first), rows), block);
+      auto multiply = [&](int64_t tall) {
+        emitTiles(b, tall, tile.vectors, stage, steps, panel, panelLine(sub),
+                  steps, acc, accRow, fresh, products);
+      };
+      b.when(tall, [&] { multiply(2); }, [&] { multiply(1); });
+      if (!complete)
+        return;
+      epilogue(sub, block, end, accRow);
+      foldSums(sub, block, end);
+    });
   });
 }
 
@@ -369,8 +478,12 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
     auto rowOf = [&](Value v, int64_t lane) {
       return weightRow(pair, sub, v, lane);
     };
-    packRows(b, kind, pair.weights, rowOf, slice.first, slice.depth,
-             tile.vectors, panel, panelRow);
+    if (kind.tiles)
+      packTileRows(b, kind, pair.weights, rowOf, slice.first, slice.depth,
+                   tile.vectors, panel, panelRow, linesPerVector);
+    else
+      packRows(b, kind, pair.weights, rowOf, slice.first, slice.depth,
+               tile.vectors, panel, panelRow);
     return;
   }
   // (in, out): rows of the weights are rows of the panel. The region value that
@@ -402,8 +515,14 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
         return all;
       },
       [&](Value values, Value k, Value to) {
-        b.storeVector(values, panel, b.add(panelRow, k), to, kLanes);
+        if (kind.tiles)
+          storeTilePair(b, values, panel, panelRow, linesPerVector, k, to);
+        else
+          b.storeVector(values, panel, b.add(panelRow, k), to, kLanes);
       });
+  if (kind.tiles)
+    padTileColumns(b, slice.depth, tile.vectors, panel, panelRow,
+                   linesPerVector);
 }
 
 /// Brings the region's operands for row i: of each row only the panel's columns
@@ -468,8 +587,8 @@ void Matmul::epilogue(Value sub, Value first, Value last, Value accRow) {
   });
 }
 
-/// After the last panel of a segment: its lanes become a partial.
-void Matmul::foldSums(Value sub) {
+/// After the last panel of a segment: the lanes of some rows become partials.
+void Matmul::foldSums(Value sub, Value first, Value last) {
   if (sums.empty())
     return;
   int64_t each = kRowSumSegment / panelColumns();
@@ -481,7 +600,7 @@ void Matmul::foldSums(Value sub) {
                            arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
                                                  next, b.index(panels)));
   b.when(ends, [&] {
-    b.loop(zero, count, 1, [&](Value i) {
+    b.loop(first, last, 1, [&](Value i) {
       Row row = b.groupedRow(tables, b.add(firstRow, i), expert);
       for (auto [index, sum] : llvm::enumerate(sums)) {
         PortAttr port = region.outPort(sum);

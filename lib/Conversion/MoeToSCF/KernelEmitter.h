@@ -19,6 +19,8 @@ struct CPUTarget {
   int64_t vectorBits = 128;
   bool fma = false;
   bool bf16Dot = false;
+  /// Products of bf16 tiles (AMX).
+  bool bf16Tiles = false;
 };
 
 /// The tables behind an assignment, and its sizes.

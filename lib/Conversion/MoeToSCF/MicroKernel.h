@@ -21,9 +21,11 @@ Tile chooseTile(const CPUTarget &target, Type compute, int64_t multiple,
 
 /// What a product of two operands of one element type computes with: plain
 /// values of `compute`, or pairs of bf16 along the contraction, packed as i32.
+/// With `tiles` pairs are multiplied 16 x 16 at a time (MatrixTiles.h).
 struct ProductKind {
   Type element, compute;
   bool pairs;
+  bool tiles = false;
   /// Contraction steps that one panel row holds.
   int64_t step() const { return pairs ? 2 : 1; }
   Type panelElement() const {

@@ -3,6 +3,7 @@
 #include "KernelEmitter.h"
 #include "moe/Conversion/MoeToSCF/Passes.h"
 
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -67,7 +68,7 @@ struct ConvertMoeToSCF
                                  << vectorBits.getValue();
       return signalPassFailure();
     }
-    CPUTarget target{vectorBits, hasFMA, hasAVX512BF16};
+    CPUTarget target{vectorBits, hasFMA, hasAVX512BF16, hasAMXBF16};
     SmallVector<Operation *> kernels, packs;
     getOperation().walk<WalkOrder::PreOrder>([&](Operation *op) {
       if (!isa_and_present<MoeDialect>(op->getDialect()))

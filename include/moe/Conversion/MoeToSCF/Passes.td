@@ -19,6 +19,27 @@ def ConvertMoeToSCF : Pass<"convert-moe-to-scf", "::mlir::ModuleOp"> {
     through the assignment's tables. Nothing is allocated but fixed-size
     buffers on a task's stack.
 
+    Products of bf16 by `moe.grouped_matmul` are made of AMX tiles with
+    `has-amx-bf16`. Rows are staged and weights are packed tile after tile, both
+    padded with zeros to 32 contraction steps, so that nothing beside a row is
+    multiplied; sums of 32 rows and 32 columns stay in four tiles over all steps:
+    ```
+    %sums:4 = scf.for %line = %c0 to %lines step %c16
+        iter_args(%s0 = %zero, ...) -> (!amx.tile<16x16xf32>, ...) {
+      %a = amx.tile_load %stage[%line, %c0]
+          : memref<32x32xbf16> into !amx.tile<16x32xbf16>
+      %b = amx.tile_load %panel[%at, %c0]
+          : memref<64x32xbf16> into !amx.tile<16x32xbf16>
+      %t0 = amx.tile_mulf %a, %b, %s0 : !amx.tile<16x32xbf16>,
+          !amx.tile<16x32xbf16>, !amx.tile<16x16xf32>
+      ...
+    }
+    amx.tile_store %sums_of_block[%c0, %c0], %sums#0
+        : memref<32x64xf32>, !amx.tile<16x16xf32>
+    ```
+    Every number of rows takes this way, with the same steps in the same order:
+    a row's bits are the same alone and among others.
+
     The options say what the CPU has; the defaults assume nothing.
 
     Preconditions: every operand is a memref of identity layout, and every
@@ -44,9 +65,12 @@ def ConvertMoeToSCF : Pass<"convert-moe-to-scf", "::mlir::ModuleOp"> {
     Option<"hasFMA", "has-fma", "bool", /*default=*/"false",
            "whether multiply-add is one instruction">,
     Option<"hasAVX512BF16", "has-avx512bf16", "bool", /*default=*/"false",
-           "whether the CPU multiplies pairs of bf16 (vdpbf16ps)">];
+           "whether the CPU multiplies pairs of bf16 (vdpbf16ps)">,
+    Option<"hasAMXBF16", "has-amx-bf16", "bool", /*default=*/"false",
+           "whether the CPU multiplies tiles of bf16 (tdpbf16ps); wants "
+           "vector-bits=512">];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+    "::mlir::amx::AMXDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
     "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
     "::mlir::vector::VectorDialect", "::mlir::x86vector::X86VectorDialect"];
 }

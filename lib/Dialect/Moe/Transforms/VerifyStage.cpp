@@ -3,6 +3,7 @@
 // pipelines.
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -100,8 +101,8 @@ static const Stage stages[] = {
        return isa<ModuleOp, func::FuncOp, func::ReturnOp, func::CallOp>(op) ||
               isa_and_present<arith::ArithDialect, math::MathDialect,
                               scf::SCFDialect, vector::VectorDialect,
-                              x86vector::X86VectorDialect, LLVM::LLVMDialect>(
-                  op->getDialect()) ||
+                              x86vector::X86VectorDialect, amx::AMXDialect,
+                              LLVM::LLVMDialect>(op->getDialect()) ||
               (isa_and_present<memref::MemRefDialect>(op->getDialect()) &&
                !isa<memref::AllocOp, memref::DeallocOp>(op));
      },

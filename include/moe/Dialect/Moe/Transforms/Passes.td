@@ -578,7 +578,7 @@ def MoeVerifyStage : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
     * `fused`: level 2 in place of level 1
     * `bufferized`: level 2, linalg, memref, arith, math, branches between
       kernels (scf.if); no tensors, calls or allocations
-    * `loops`: scf, vector, x86vector, memref, arith, math, llvm, func
+    * `loops`: scf, vector, x86vector, amx, memref, arith, math, llvm, func
     * `kernels`: launches of GPU kernels, and what is in them: scf, vector,
       memref, arith, math, gpu; nothing on the host reads a tensor's elements
     * `llvm`: llvm
