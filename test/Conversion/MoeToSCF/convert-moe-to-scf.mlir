@@ -28,13 +28,15 @@ func.func @sort_counts(%n: memref<8xi64>, %o: memref<?xi32>, %p: memref<?xi32>,
 
 // -----
 
-// The micro-kernel: six rows by four vectors of 16 columns, whose sums leave
-// before the next tile. For few rows: 16 by 16 weights, transposed in registers,
+// The micro-kernel: six rows by four vectors of 16 columns. The rows of the
+// result that a tile writes are fetched before it, and its sums leave before the
+// next one. For few rows: 16 by 16 weights, transposed in registers,
 // for four rows.
 // CHECK-LABEL: func @matmul
 // CHECK:       scf.parallel
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<32x64xf32>
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<8x64xf32>
+// CHECK:       memref.prefetch %{{.*}}[%{{.*}}, %{{.*}}], write, locality<3>, data : memref<?x64xbf16>
 // CHECK:       %{{.*}}:24 = scf.for
 // CHECK-COUNT-24: vector.fma
 // CHECK-NOT:   vector.fma
