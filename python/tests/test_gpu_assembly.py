@@ -36,6 +36,14 @@ def test_kernels_have_no_defect(name, dtype):
 
 
 @needs_ptxas
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("name", ["mlp", "gated", "adapter"])
+def test_wider_kernels_have_no_defect(name, dtype):
+    """Contractions of several steps: ptxas may serialize a product only in a loop."""
+    moe_mlir.compile(layer_list.make_layers(dtype, 264, 200)[name].text, target="sm_90a", grad="all", check=True)
+
+
+@needs_ptxas
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("width", [200, 256])
 def test_resident_weights_have_no_defect(width, bias):

@@ -118,7 +118,12 @@ gpu.module @m {
   // CHECK: arith.mulf {{.*}} fastmath<contract>
   // CHECK: llvm.call_intrinsic "llvm.nvvm.ex2.approx.ftz.f32"
   // CHECK: nvvm.rcp.approx.ftz.f
+  // Two elements are rounded at once, in the region and after it.
+  // CHECK: %[[ROUNDED:.*]] = nvvm.convert.f32x2.to.bf16x2
+  // CHECK: llvm.extractelement %[[ROUNDED]]
+  // CHECK: llvm.extractelement %[[ROUNDED]]
   // CHECK: nvvm.convert.f32x2.to.bf16x2
+  // CHECK-NOT: arith.truncf
   // CHECK-COUNT-4: nvvm.shfl.sync
   // CHECK: llvm.store {{.*}} : f32, !llvm.ptr<1>
   // CHECK: llvm.store {{.*}} : vector<2xf32>, !llvm.ptr<1>
@@ -138,8 +143,10 @@ gpu.module @m {
       %0 = arith.mulf %x, %z : f32
       %1 = math.exp %0 : f32
       %2 = arith.divf %y, %1 : f32
-      %3 = arith.addf %w, %2 : f32
-      nvtile.yield %3, %2 : f32, f32
+      %stored = arith.truncf %2 : f32 to bf16
+      %3 = arith.extf %stored : bf16 to f32
+      %4 = arith.addf %w, %3 : f32
+      nvtile.yield %4, %2 : f32, f32
     }
     %sum = nvtile.row_sum %r#0 limit %c64 : !part -> !row
     nvtile.store_fragment %sum to %s[%p, %c0] end %p limit %c1 : !row, memref<?x1xf32>
