@@ -42,6 +42,14 @@ def test_wider_kernels_have_no_defect(name, dtype):
 
 
 @needs_ptxas
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_short_contractions_have_no_defect(dtype):
+    """Two products of four steps each: unrolled, the warp that loads for them would spill."""
+    layer = layer_list.make_layers(dtype, 768, 256)["separate"]
+    moe_mlir.compile(layer.text, target="sm_90a", grad="all", check=True)
+
+
+@needs_ptxas
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("width", [200, 256])
 def test_resident_weights_have_no_defect(width, bias):

@@ -2,6 +2,7 @@
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Parser/Parser.h"
 
 using namespace mlir;
@@ -32,6 +33,19 @@ Values KernelCode::loop(Value from, Value to, Value step, ValueRange inits,
     return {};
   scf::YieldOp::create(*this, yielded);
   return loop.getResults();
+}
+
+Values KernelCode::rolledLoop(Value from, Value to, Value step,
+                              ValueRange inits,
+                              function_ref<Values(Value, ValueRange)> body) {
+  Values results = loop(from, to, step, inits, body);
+  auto unroll = LLVM::LoopUnrollAttr::get(
+      getContext(), /*disable=*/getBoolAttr(true), {}, {}, {}, {}, {}, {});
+  results[0].getDefiningOp()->setAttr(
+      "loop_annotation",
+      LLVM::LoopAnnotationAttr::get(getContext(), {}, {}, {}, unroll, {}, {},
+                                    {}, {}, {}, {}, {}, {}, {}, {}, {}));
+  return results;
 }
 
 void KernelCode::when(Value condition, function_ref<void()> body) {

@@ -76,6 +76,10 @@ struct KernelCode : ImplicitLocOpBuilder {
   /// A loop that carries `inits`; returns what the last turn yielded.
   Values loop(Value from, Value to, Value step, ValueRange inits,
               function_ref<Values(Value, ValueRange)> body);
+  /// A loop with inits that LLVM leaves as it is: it would unroll one of few
+  /// steps, which takes more registers than a producing warp has.
+  Values rolledLoop(Value from, Value to, Value step, ValueRange inits,
+                    function_ref<Values(Value, ValueRange)> body);
   void when(Value condition, function_ref<void()> body);
   void either(Value condition, function_ref<void()> yes,
               function_ref<void()> no);
