@@ -48,23 +48,6 @@ Values KernelCode::rolledLoop(Value from, Value to, Value step,
   return results;
 }
 
-void KernelCode::when(Value condition, function_ref<void()> body) {
-  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/false);
-  OpBuilder::InsertionGuard guard(*this);
-  setInsertionPointToStart(branch.thenBlock());
-  body();
-}
-
-void KernelCode::either(Value condition, function_ref<void()> yes,
-                        function_ref<void()> no) {
-  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/true);
-  OpBuilder::InsertionGuard guard(*this);
-  setInsertionPointToStart(branch.thenBlock());
-  yes();
-  setInsertionPointToStart(branch.elseBlock());
-  no();
-}
-
 void KernelCode::elect(function_ref<void()> body) {
   auto elect = ElectOp::create(*this);
   OpBuilder::InsertionGuard guard(*this);
