@@ -76,6 +76,13 @@ struct Amount {
     for (auto &[name, coefficient] : other.terms)
       terms[name] += coefficient;
   }
+  /// Whatever the sizes are.
+  bool atMost(const Amount &other) const {
+    return constant <= other.constant && llvm::all_of(terms, [&](auto &term) {
+             auto it = other.terms.find(term.first);
+             return term.second <= (it == other.terms.end() ? 0 : it->second);
+           });
+  }
   std::optional<int64_t> at(int64_t tokens) const {
     int64_t sum = constant;
     for (auto &[name, coefficient] : terms) {
@@ -105,6 +112,11 @@ std::string text(const Json &amount) {
     return digits;
   }
   std::string sum;
+  if (const Array *amounts = amount.getAsObject()->getArray("max")) {
+    for (const Json &each : *amounts)
+      sum += (sum.empty() ? "" : ", ") + text(each);
+    return "max(" + sum + ")";
+  }
   for (auto &[name, coefficient] : *amount.getAsObject())
     if (name != "const" && *coefficient.getAsInteger())
       sum += (sum.empty() ? "" : " + ") +
@@ -133,7 +145,7 @@ public:
                   {"flops", flops.json(tokens)},
                   {"buffers", explainBuffers()}};
     if (entry) {
-      result["workspace"] = workspaceOf(entry).json(tokens);
+      result["workspace"] = workspaceOf(entry, tokens);
       if (auto backward = entry.getAs<DictionaryAttr>("backward"))
         result["residuals"] =
             explainResiduals(backward.getAs<ArrayAttr>("residuals"));
@@ -334,21 +346,51 @@ private:
     return buffers;
   }
 
-  static Amount workspaceOf(DictionaryAttr entry) {
-    Amount sum;
+  /// The largest end of a temporary: a number, an amount, or the amounts of
+  /// which it is the largest.
+  static Json workspaceOf(DictionaryAttr entry, int64_t tokens) {
     auto workspace = entry.getAs<DictionaryAttr>("workspace");
-    auto terms = workspace ? workspace.getAs<ArrayAttr>("terms") : ArrayAttr();
-    if (!terms)
-      return sum;
-    for (Attribute term : terms)
-      for (NamedAttribute part : cast<DictionaryAttr>(term)) {
-        int64_t value = cast<IntegerAttr>(part.getValue()).getInt();
-        if (part.getName() == "const")
-          sum.constant += value;
-        else
-          sum.terms[part.getName().str()] += value;
+    std::vector<Amount> largest;
+    auto add = [](std::vector<Amount> &amounts, const Amount &amount) {
+      if (llvm::any_of(amounts, [&](const Amount &other) {
+            return amount.atMost(other);
+          }))
+        return;
+      llvm::erase_if(amounts,
+                     [&](const Amount &other) { return other.atMost(amount); });
+      amounts.push_back(amount);
+    };
+    std::vector<std::vector<Amount>> ends;
+    for (auto item : workspace.getAs<ArrayAttr>("temporaries")
+                         .getAsRange<DictionaryAttr>()) {
+      std::vector<Amount> begins;
+      for (Attribute below : item.getAs<ArrayAttr>("after"))
+        for (const Amount &end : ends[cast<IntegerAttr>(below).getInt()])
+          add(begins, end);
+      if (begins.empty())
+        begins.emplace_back();
+      for (Amount &begin : begins) {
+        begin += Amount(*LinearExpr::fromAttribute(item.get("bytes")), 1);
+        add(largest, begin);
       }
-    return sum;
+      ends.push_back(std::move(begins));
+    }
+    if (largest.empty())
+      largest.emplace_back();
+    std::optional<int64_t> most = 0;
+    for (const Amount &amount : largest) {
+      std::optional<int64_t> bytes = amount.at(tokens);
+      most =
+          most && bytes ? std::optional(std::max(*most, *bytes)) : std::nullopt;
+    }
+    if (most)
+      return *most;
+    if (largest.size() == 1)
+      return largest.front().json(-1);
+    Array amounts;
+    for (const Amount &amount : largest)
+      amounts.push_back(amount.json(-1));
+    return Object{{"max", std::move(amounts)}};
   }
 
   Object explainResiduals(ArrayAttr residuals) {
@@ -444,7 +486,7 @@ void printText(const Object &report, raw_ostream &os) {
     }
     if (const Json *workspace = function.get("workspace"))
       os << "  workspace: " << text(*workspace)
-         << " bytes (each part rounded up to 64; buffers share it)\n";
+         << " bytes (each buffer rounded up to 64; buffers share it)\n";
     if (const Object *residuals = function.getObject("residuals")) {
       os << "  residuals: " << text(*residuals->get("saved"))
          << " bytes saved by forward, " << text(*residuals->get("argument"))

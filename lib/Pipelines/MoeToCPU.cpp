@@ -151,6 +151,7 @@ void ::moe::buildMoeToKernelsPipeline(
   // So that all of it is in destination style.
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createConvertTensorToLinalgPass());
+  pm.addNestedPass<func::FuncOp>(mlir::moe::createMoeOrderKernels());
   mlir::moe::buildMoeBufferizePipeline(pm);
   if (withBuffers)
     withBuffers(pm);

@@ -185,14 +185,19 @@ Error moe::bindSymbols(const EntrySpec &entry, ArrayRef<const DLTensor *> args,
 Expected<uint64_t> moe::workspaceBytes(const EntrySpec &entry,
                                        ArrayRef<int64_t> symbols) {
   int64_t total = 0;
-  for (const LinearExpr &term : entry.workspaceTerms) {
-    int64_t bytes;
-    bool ok = term.evaluate(symbols, bytes) && bytes >= 0 &&
+  SmallVector<int64_t> ends;
+  for (const Temporary &temporary : entry.temporaries) {
+    int64_t bytes, end = 0;
+    bool ok = temporary.bytes.evaluate(symbols, bytes) && bytes >= 0 &&
               !__builtin_add_overflow(bytes, entry.workspaceAlign - 1, &bytes);
     bytes &= ~(entry.workspaceAlign - 1);
-    if (!ok || __builtin_add_overflow(total, bytes, &total))
+    for (unsigned below : temporary.after)
+      end = std::max(end, ends[below]);
+    if (!ok || __builtin_add_overflow(end, bytes, &end))
       return invalid("entry '" + entry.name +
                      "': the workspace size passes 63 bits: use fewer rows");
+    ends.push_back(end);
+    total = std::max(total, end);
   }
   return static_cast<uint64_t>(total);
 }

@@ -106,31 +106,32 @@ Error parseWorkspace(const json::Object &object, EntrySpec &entry) {
     return malformed("the workspace's alignment in entry '" + entry.name +
                      "' is " + Twine(entry.workspaceAlign) +
                      ", no power of two up to 2^20");
-  const json::Array *terms = workspace->getArray("terms");
-  if (!terms)
-    return Error::success();
-  for (const json::Value &value : *terms) {
-    const json::Object *term = value.getAsObject();
-    if (!term)
-      return malformed("a workspace term of entry '" + entry.name +
-                       "' is no object");
-    LinearExpr expr;
-    for (const auto &[key, coefficient] : *term) {
-      std::optional<int64_t> number = coefficient.getAsInteger();
-      if (!number)
-        return malformed("the workspace coefficient of '" + StringRef(key) +
-                         "' in entry '" + entry.name + "' is no integer");
-      if (StringRef(key) == "const") {
-        expr.constant = *number;
-        continue;
-      }
-      auto *it = find(entry.symbols, StringRef(key).str());
-      if (it == entry.symbols.end())
-        return malformed("unknown symbol '" + StringRef(key) +
-                         "' in the workspace of entry '" + entry.name + "'");
-      expr.terms.push_back({unsigned(it - entry.symbols.begin()), *number});
+  const json::Array *temporaries = workspace->getArray("temporaries");
+  if (!temporaries)
+    return malformed("the workspace of entry '" + entry.name +
+                     "' has no list 'temporaries'");
+  for (const json::Value &value : *temporaries) {
+    const json::Object *item = value.getAsObject();
+    Temporary temporary;
+    std::string text;
+    if (!item || !parseExprValue(item->get("bytes"), entry.symbols,
+                                 temporary.bytes, text))
+      return malformed("a temporary of entry '" + entry.name +
+                       "' has no linear 'bytes'");
+    const json::Array *after = item->getArray("after");
+    if (!after)
+      return malformed("a temporary of entry '" + entry.name +
+                       "' has no list 'after'");
+    for (const json::Value &below : *after) {
+      std::optional<int64_t> number = below.getAsInteger();
+      if (!number || *number < 0 ||
+          *number >= int64_t(entry.temporaries.size()))
+        return malformed("temporary " + Twine(entry.temporaries.size()) +
+                         " of entry '" + entry.name +
+                         "' lies after one that does not precede it");
+      temporary.after.push_back(*number);
     }
-    entry.workspaceTerms.push_back(std::move(expr));
+    entry.temporaries.push_back(std::move(temporary));
   }
   return Error::success();
 }

@@ -61,7 +61,8 @@ class Entry:
                         self._bindings[match[2]] = found
         self._output_dims = [[_linear(dim) for dim in o["dims"]] for o in self.outputs]
         workspace = manifest["workspace"]
-        self._align, self._terms = workspace["align"], workspace["terms"]
+        self._align = workspace["align"]
+        self._temporaries = [(_linear(one["bytes"]), one["after"]) for one in workspace["temporaries"]]
 
     def __repr__(self) -> str:
         def show(arguments: Sequence[dict]) -> str:
@@ -72,11 +73,11 @@ class Entry:
 
     def workspace_size(self, **symbols: int) -> int:
         """Bytes of workspace for given sizes: ``workspace_size(T=4096)``."""
-        total = 0
-        for term in self._terms:
-            size = term.get("const", 0) + sum(f * symbols[s] for s, f in term.items() if s != "const")
-            total += -(-size // self._align) * self._align
-        return total
+        ends: list[int] = []
+        for size, after in self._temporaries:
+            begin = max((ends[below] for below in after), default=0)
+            ends.append(begin + -(-size(symbols) // self._align) * self._align)
+        return max(ends, default=0)
 
     def _symbols(self, arrays: Sequence[Any]) -> dict[str, int]:
         return {name: arrays[i].shape[axis] // factor

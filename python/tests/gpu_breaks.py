@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks each kernel on purpose and records which GPU test sees it.
 
-    python python/tests/gpu_breaks.py [--only await] [--jobs 8] [--out breaks.json]
+    python python/tests/gpu_breaks.py [--only await] [--kernels d-W1] [--jobs 8] [--out breaks.json]
 
 `moe-break` (a program of the build folder) is put in the place of moe-compile; each case has a process,
 and a cache of its own, and is ended where it hangs. A mistake that every test survives is a defect of the tests: exit
@@ -78,10 +78,14 @@ def breaks():
     return {name: text for name, _, text in (line.split("\t") for line in listed.stdout.splitlines())}
 
 
-def cases(only):
+def cases(only, kernels):
+    for case in all_cases():
+        if re.search(only, case[0]) and re.search(kernels, case[1]):
+            yield case
+
+
+def all_cases():
     for mistake in breaks():
-        if only and not re.search(only, mistake):
-            continue
         for kernel, (mistakes, tests) in PLAIN.items():
             if mistake in mistakes.split():
                 yield mistake, kernel, kernel, [tests]
@@ -131,6 +135,7 @@ def run(case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="regular expression of mistakes")
+    parser.add_argument("--kernels", default="", help="regular expression of kernels")
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=1e9, help="start no case after this time")
@@ -143,7 +148,7 @@ def main():
         return run(case)
 
     # What may hang comes last.
-    todo = sorted(cases(given.only), key=lambda c: bool(re.search("release|other-phase", c[0])))
+    todo = sorted(cases(given.only, given.kernels), key=lambda c: bool(re.search("release|other-phase", c[0])))
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         for case, result in zip(todo, pool.map(timed, todo)):
             if result is None:

@@ -7,23 +7,23 @@ from moe_mlir import layers
 E, K, D, N = 6, 2, 32, 24
 
 
-def make_layers(dtype):
+def make_layers(dtype, d=D, n=N):
     """By name. Widths are multiples of 8, so that every kernel has its fast form."""
     common = dict(experts=E, top_k=K, dtype=dtype)
     gate = dict(common, gate_dtype="f64" if dtype == "f64" else "f32")
     adapter = layers.Adapter(rank=8)
     return {
-        "mlp": layers.MLP(d_model=D, d_expert=N, activation="relu", **gate),
-        "gated": layers.GatedMLP(d_model=D, d_expert=N, **gate),
-        "interleaved": layers.GatedMLP(d_model=D, d_expert=N, columns="interleave", bias=True, activation="gelu", **gate),
-        "separate": layers.GatedMLP(d_model=D, d_expert=N, columns="separate", **gate),
-        "in_out": layers.GatedMLP(d_model=D, d_expert=N, weight_layout="in_out", **gate),
-        "gate_on_input": layers.GatedMLP(d_model=D, d_expert=N, gate_on="input", **gate),
-        "adapter": layers.GatedMLP(d_model=D, d_expert=N, adapter=adapter, **gate),
-        "shared": layers.GatedMLP(d_model=D, d_expert=N, d_shared=16, **gate),
-        "routed": layers.GatedMLP(d_model=D, d_expert=N, routing=layers.Routing(), **gate),
-        "linear": layers.ParallelLinear(d_in=D, d_out=N, bias=True, **common),
-        "attention": layers.MixtureOfAttention(d_model=D, head_dim=16, heads=1, **gate),
+        "mlp": layers.MLP(d_model=d, d_expert=n, activation="relu", **gate),
+        "gated": layers.GatedMLP(d_model=d, d_expert=n, **gate),
+        "interleaved": layers.GatedMLP(d_model=d, d_expert=n, columns="interleave", bias=True, activation="gelu", **gate),
+        "separate": layers.GatedMLP(d_model=d, d_expert=n, columns="separate", **gate),
+        "in_out": layers.GatedMLP(d_model=d, d_expert=n, weight_layout="in_out", **gate),
+        "gate_on_input": layers.GatedMLP(d_model=d, d_expert=n, gate_on="input", **gate),
+        "adapter": layers.GatedMLP(d_model=d, d_expert=n, adapter=adapter, **gate),
+        "shared": layers.GatedMLP(d_model=d, d_expert=n, d_shared=16, **gate),
+        "routed": layers.GatedMLP(d_model=d, d_expert=n, routing=layers.Routing(), **gate),
+        "linear": layers.ParallelLinear(d_in=d, d_out=n, bias=True, **common),
+        "attention": layers.MixtureOfAttention(d_model=d, head_dim=16, heads=1, **gate),
     }
 
 

@@ -70,6 +70,8 @@ def test_tables_and_plot(tmp_path):
     assert "backward" in backward and " 300 " in backward
     assert why == "scattermoe: not measured, it does not import: no module"
     assert "300  7  8  150  9" in " ".join(bench.backward_table([result]).split("\n")[1].split()).replace(" ", "  ")
+    result["kernels alone ms"] = {"torch": {"forward": 2.5}, "ours": {"forward": 1.25, "backward": 2}}
+    assert bench.alone_table([result]).split("\n")[1].split()[-4:] == ["1.250", "2.000", "2.500", "-"]
     assert "d-W2" in bench.kernel_table([result])
     bench.plot([result], tmp_path / "bench.png", "a GPU")
     assert (tmp_path / "bench.png").stat().st_size > 1000
@@ -134,7 +136,7 @@ def test_a_whole_run_without_a_gpu(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(module, name, value)
 
     monkeypatch.setattr(bench, "captured", lambda call: call)
-    parts = iter(("forward", "backward"))
+    parts = iter(("forward", "backward", "forward", "backward", "forward"))  # ours, torch, scattermoe's forward
     monkeypatch.setattr(bench, "kernel_times", lambda call: (call(), KERNELS[next(parts)])[1])
 
     def burst(self, name, call):
@@ -161,6 +163,8 @@ def test_a_whole_run_without_a_gpu(monkeypatch, tmp_path, capsys):
         result["backward"]["TFLOP/s"])
     assert result["backward"]["TFLOP/s"]["scattermoe"] == result["backward"]["TFLOP/s"]["ours"] / 2  # a step less forward
     assert max(result["errors"]["torch"].values()) < 0.02
+    assert {name: set(parts) for name, parts in result["kernels alone ms"].items()} == {
+        "ours": {"forward", "backward"}, "torch": {"forward", "backward"}, "scattermoe": {"forward"}}
     # Results that are wrong are an error, not a time.
     monkeypatch.setitem(layers.PEERS, "torch", lambda tensors, experts: looped(tensors, experts, wrong=1.5))
     assert bench.main(["33,32,16,4,2", "--peers", "torch", "--out", str(tmp_path)]) == 1

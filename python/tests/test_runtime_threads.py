@@ -23,11 +23,11 @@ COMPILER = os.environ.get("MOE_MLIR_COMPILER", str(ROOT / "build/bin/moe-compile
 
 # out[i] = sin(x[i]), one task an element.
 MODULE = """
-module attributes {moe.manifest = {abi = 1, target = "cpu", compiler = "test",
+module attributes {moe.manifest = {abi = 2, target = "cpu", compiler = "test",
   entries = {f = {
     inputs = [{name = "x", dtype = "float32", dims = ["T"]}],
     outputs = [{name = "out0", dtype = "float32", dims = ["T"], kind = "result"}],
-    symbols = ["T"], workspace = {align = 64, terms = []}, align = 4}}}} {
+    symbols = ["T"], workspace = {align = 64, temporaries = []}, align = 4}}}} {
   llvm.func @moe_rt_parallel_for(!llvm.ptr, !llvm.ptr, i64)
   llvm.func @sinf(f32) -> f32
   llvm.func @task(%i: i64, %ctx: !llvm.ptr) {

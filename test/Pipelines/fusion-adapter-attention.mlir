@@ -10,7 +10,7 @@
 
 // TRAIN-LABEL: func.func @query_backward(
 // d-X grouped, d-low
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "32*T"}, {after = [0], bytes = "256*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} from slot, {{.*}} outs(%[[L:[^ ]*]] : memref<?x8xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -33,7 +33,7 @@
 // TRAIN-SAME:    %[[D:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "d_o"
 // TRAIN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
 // gate * o, u, partials
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "32*T"}, {after = [0], bytes = "128*T"}, {after = [1], bytes = "8*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins() outs(%[[U:[^ ]*]] : memref<?x8xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}

@@ -10,37 +10,37 @@
 
 // TRAIN-LABEL: func.func @backward(
 // d-X grouped; dG, dU, A'; three of r columns; partials
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_matmul
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "128*T"}, {after = [1], bytes = "128*T"}, {after = [2], bytes = "32*T"}, {after = [2], bytes = "32*T"}, {after = [4], bytes = "32*T"}, {after = [3], bytes = "128*T"}, {after = [5], bytes = "256*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul
 // d-up
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} outs(%[[DU:[^ ]*]] : memref<?x32xbf16> rows grouped, %[[DG:[^ ]*]] : memref<?x32xbf16> rows grouped, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %{{[^ ]*}} : memref<?x32xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DG]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[V:[^ ]*]] : memref<?x8xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DU]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[W:[^ ]*]] : memref<?x8xbf16> rows grouped)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
 // d-X
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DU]] from grouped, {{[^)]*}}, %[[V]] from grouped, {{[^)]*}}, %[[DG]] from grouped, {{[^)]*}}, %[[W]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}

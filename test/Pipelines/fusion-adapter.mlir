@@ -30,7 +30,7 @@
 // TRAIN-SAME:    %[[H:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "saved1"
 // TRAIN-SAME:    %[[GL:[^:]*]]: memref<?x8xbf16> {{[^%]*}}moe.name = "saved2"
 // Y, A, low of down
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "128*T"}, {after = [0], bytes = "256*T"}, {after = [1], bytes = "32*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.sort_slots
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -54,22 +54,25 @@
 // TRAIN-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // TRAIN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
 // d-X grouped, dH, A', two of r columns, partials
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 32 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
-// s (dO B2)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins() outs(%[[U:[^ ]*]] : memref<?x8xbf16> rows grouped)
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "256*T"}, {after = [0], bytes = "256*T"}, {after = [0], bytes = "128*T"}, {after = [2], bytes = "32*T"}, {after = [1], bytes = "32*T"}, {after = [3, 4], bytes = "8*T"}]}
 // d-B2
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[GL]] from grouped {{.*}} dy(%[[DO]] from token
+// s (dO B2)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins() outs(%[[U:[^ ]*]] : memref<?x8xbf16> rows grouped)
 // d-up
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}} %[[U]] from grouped, {{[^)]*}}) columns <single 1> ins(%[[GATES]] : memref<?x2xf32> scalar slot, %[[H]] : memref<?x64xbf16> rows grouped concat 2) outs(%[[DH:[^ ]*]] : memref<?x64xbf16> rows grouped concat 2, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
-// d-low of up
+// d-A2
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[V:[^ ]*]] : memref<?x8xbf16> rows grouped)
-// d-B1, d-A1
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[U]] from grouped
+// d-B1
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[L1]] from grouped {{.*}} dy(%[[DH]] from grouped
+// d-low of up, d-A1
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[V:[^ ]*]] : memref<?x8xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[V]] from grouped
 // d-X
@@ -77,9 +80,6 @@
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}} %[[V]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>) outs(%[[DX]] : memref<?x64xbf16> rows token, %[[DG]] : memref<?x2xf32> scalar slot)
-// d-A2
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[U]] from grouped
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 func.func @forward(

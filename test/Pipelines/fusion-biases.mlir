@@ -21,7 +21,7 @@
 // TRAIN-SAME:    %[[OUT:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "out"
 // TRAIN-SAME:    %[[H:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "saved0"
 // Y, A
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "128*T"}, {after = [0], bytes = "256*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.sort_slots
 // up
@@ -49,7 +49,9 @@
 // TRAIN-SAME:    %[[DW2:[^:]*]]: memref<8x64x32xbf16> {{[^%]*}}moe.name = "d_w2"
 // TRAIN-SAME:    %[[DB2:[^:]*]]: memref<8x64xbf16> {{[^%]*}}moe.name = "d_b2"
 // d-X grouped; A' before it, in its place; dH; partials; <dO, b2[e]>
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "128*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = "8*T"}, {after = [0], bytes = "256*T"}, {after = [2], bytes = "128*T"}]}
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.reduce_experts {{.*}} ins(%[[DO]] : memref<?x64xbf16> rows token, %[[GATES]] : memref<?x2xf32> scalar slot) outs(%[[DB2]]
 // <dO, b2[e]>, over d columns
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.map_rows grouped {{.*}} ins(%[[DO]] : memref<?x64xbf16> rows token, %[[B2]] : memref<8x64xbf16> expert) outs(%[[S:[^ ]*]] : memref<?xf32> sum grouped)
@@ -59,21 +61,19 @@
 // d-W2, d-b2
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token {{.*}} outs(%[[DW2]]
+// d-gate: scalars
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.reduce_experts {{.*}} ins(%[[DO]] : memref<?x64xbf16> rows token, %[[GATES]] : memref<?x2xf32> scalar slot) outs(%[[DB2]]
-// d-X
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, %[[W1]] in_out {{.*}} ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) outs(%[[DX]] : memref<?x64xbf16> rows token)
+// TRAIN:         moe.map_rows slot {{.*}} ins(%[[P]] : memref<?x1xf32> partials grouped, %[[S]] : memref<?xf32> scalar grouped) outs(%[[DG]] : memref<?x2xf32> scalar slot)
 // d-W1, d-b1
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[DH]] from grouped {{.*}} outs(%[[DW1]]
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.reduce_experts {{.*}} ins(%[[DH]] : memref<?x32xbf16> rows grouped) outs(%[[DB1]]
-// d-gate: scalars
+// d-X
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.map_rows slot {{.*}} ins(%[[P]] : memref<?x1xf32> partials grouped, %[[S]] : memref<?xf32> scalar grouped) outs(%[[DG]] : memref<?x2xf32> scalar slot)
+// TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, %[[W1]] in_out {{.*}} ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) outs(%[[DX]] : memref<?x64xbf16> rows token)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 // INFER-LABEL: func.func @forward(
@@ -85,7 +85,7 @@
 // INFER-SAME:    %[[B2:[^:]*]]: memref<8x64xbf16> {{[^%]*}}moe.name = "b2"
 // INFER-SAME:    %[[OUT:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "out"
 // Y, A, and the tables
-// INFER-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {const = 32 : i64}, {const = 32 : i64}]}
+// INFER-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = 32 : i64}, {after = [2], bytes = 32 : i64}, {after = [3], bytes = "128*T"}, {after = [4], bytes = "256*T"}]}
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // INFER:         moe.sort_slots
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}

@@ -27,17 +27,17 @@
 // TRAIN-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // TRAIN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
 // d-X grouped, gate * dH, A, partials
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "256*T"}, {after = [1], bytes = "256*T"}, {after = [1], bytes = "128*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, {{[^)]*}}) columns <single 1> ins(%[[H]] : memref<?x64xbf16> rows grouped concat 2, %[[GATES]] : memref<?x2xf32> scalar slot) outs(%[[DH:[^ ]*]] : memref<?x64xbf16> rows grouped concat 2, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[DH]] from grouped
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, {{[^)]*}}) columns <single 1> ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.combine_rows {{.*}} ins(%[[DXG]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>) outs(%[[DX]] : memref<?x64xbf16> rows token, %[[DG]] : memref<?x2xf32> scalar slot)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 func.func @forward(

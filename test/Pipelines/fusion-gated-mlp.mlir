@@ -39,14 +39,16 @@
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, %[[W2]] in_out {{.*}} ins(%[[GATES]] : memref<?x2xf32> scalar slot, %[[H]] : memref<?x64xbf16> rows grouped concat 2) outs(%[[DH:[^ ]*]] : memref<?x64xbf16> rows grouped concat 2, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped)
 // TRAIN-NOT:       moe.stored
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// d-W2 first: the rows of d-X take the place of A's
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
+// d-W1
+// TRAIN:         moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[DH]] from grouped
+// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // d-X, combine
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DH]] from grouped, %[[W1]] in_out {{.*}} ins() outs(%[[DX:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.combine_rows {{.*}} ins(%[[DX]] : memref<?x64xbf16> rows grouped) folds(%[[P]] : memref<?x1xf32>) outs(%{{[^ ]*}} : memref<?x64xbf16> rows token, %{{[^ ]*}} : memref<?x2xf32> scalar slot)
-// TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
-// d-W1, d-W2
-// TRAIN-DAG:     moe.grouped_outer {{.*}} x(%[[X]] from token {{.*}} dy(%[[DH]] from grouped
-// TRAIN-DAG:     moe.grouped_outer {{.*}} x(%[[A]] from grouped {{.*}} dy(%[[DO]] from token
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 
 // INFER-LABEL: func.func @forward(

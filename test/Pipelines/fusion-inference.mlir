@@ -16,7 +16,7 @@
 // INFER-SAME:    %[[W1:[^:]*]]: memref<8x64x64xbf16> {{[^%]*}}moe.name = "w1"
 // INFER-SAME:    %[[W2:[^:]*]]: memref<8x64x32xbf16> {{[^%]*}}moe.name = "w2"
 // INFER-SAME:    %[[OUT:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "out"
-// INFER-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {const = 32 : i64}, {const = 32 : i64}]}
+// INFER-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = "8*T"}, {after = [2], bytes = 32 : i64}, {after = [3], bytes = 32 : i64}, {after = [4], bytes = "16*T"}, {after = [4], bytes = "256*T"}, {after = [6], bytes = "128*T"}]}
 // INFER-NOT:     {{moe.stored|moe.kind|moe.(grouped|map|combine|reduce|fold)}}
 // INFER:         moe.route_rows {{.*}}%[[LOGITS]] {{.*}}outs(%[[GATES:[^ ,]*]], %[[IDS:[^ ,]*]] :
 // INFER-NOT:     {{moe.stored|moe.kind|moe.(grouped|map|combine|reduce|fold)}}

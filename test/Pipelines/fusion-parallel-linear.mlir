@@ -13,7 +13,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -25,7 +25,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}]}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "256*T"}]}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from slot, %[[W]] in_out {{.*}} ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -38,7 +38,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -50,7 +50,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}]}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "256*T"}]}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from grouped, %[[W]] in_out {{.*}} ins() outs(%[[DXG:[^ ]*]] : memref<?x64xbf16> rows grouped)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -63,7 +63,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -75,7 +75,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from slot, %[[W]] in_out {{.*}} ins() outs(%[[DX]] : memref<?x64xbf16> rows slot)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -86,7 +86,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -98,7 +98,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from grouped, %[[W]] in_out {{.*}} ins() outs(%[[DX]] : memref<?x64xbf16> rows slot)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -109,7 +109,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -121,7 +121,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from slot, %[[W]] in_out {{.*}} ins() outs(%[[DX]] : memref<?x64xbf16> rows grouped)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -132,7 +132,7 @@
 // CHECK-SAME:    %[[X:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "x"
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[Y:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "y"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.sort_slots
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -144,7 +144,7 @@
 // CHECK-SAME:    %[[W:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "w"
 // CHECK-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // CHECK-SAME:    %[[DW:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w"
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = []}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = []}
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // CHECK:         moe.grouped_matmul {{.*}} pairs(%[[DY]] from grouped, %[[W]] in_out {{.*}} ins() outs(%[[DX]] : memref<?x64xbf16> rows grouped)
 // CHECK-NOT:     moe.{{grouped|map|combine|reduce|fold}}

@@ -22,7 +22,7 @@
 // TRAIN-SAME:    %[[OUT:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "out"
 // TRAIN-SAME:    %[[H:[^:]*]]: memref<?x32xbf16> {{[^%]*}}moe.name = "saved0"
 // Y, A
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "128*T"}, {after = [0], bytes = "256*T"}]}
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.sort_slots
 // up
@@ -51,7 +51,7 @@
 // TRAIN-SAME:    %[[DW1:[^:]*]]: memref<8x32x64xbf16> {{[^%]*}}moe.name = "d_w1"
 // TRAIN-SAME:    %[[DW2:[^:]*]]: memref<8x64x32xbf16> {{[^%]*}}moe.name = "d_w2"
 // d-X grouped; A' before it, in its place; dH; partials
-// TRAIN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// TRAIN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "128*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = "256*T"}, {after = [1], bytes = "128*T"}]}
 // d-up
 // TRAIN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // TRAIN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, %[[W2]] in_out {{.*}}columns <single 1> ins(%[[GATES]] : memref<?x2xf32> scalar slot, %[[H]] : memref<?x32xbf16> rows grouped) outs(%[[DH:[^ ]*]] : memref<?x32xbf16> rows grouped, %[[A:[^ ]*]] : memref<?x32xbf16> rows grouped, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped)
@@ -78,7 +78,7 @@
 // FROZEN-SAME:    %[[DX:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "d_x"
 // FROZEN-SAME:    %[[DG:[^:]*]]: memref<?x2xf32> {{[^%]*}}moe.name = "d_gates"
 // d-X grouped; dH; partials: A' is gone
-// FROZEN-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}]}
+// FROZEN-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "256*T"}, {after = [1], bytes = "128*T"}]}
 // FROZEN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // FROZEN:         moe.grouped_matmul {{.*}} pairs(%[[DO]] from token, %[[W2]] in_out {{.*}} outs(%[[DH:[^ ]*]] : memref<?x32xbf16> rows grouped, %[[P:[^ ]*]] : memref<?x1xf32> partials grouped)
 // FROZEN-NOT:     moe.{{grouped|map|combine|reduce|fold}}
@@ -95,7 +95,7 @@
 // INFER-SAME:    %[[W2:[^:]*]]: memref<8x64x32xbf16> {{[^%]*}}moe.name = "w2"
 // INFER-SAME:    %[[OUT:[^:]*]]: memref<?x64xbf16> {{[^%]*}}moe.name = "out"
 // Y, A, and the tables
-// INFER-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 256 : i64, const = 0 : i64}, {T = 128 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {const = 32 : i64}, {const = 32 : i64}]}
+// INFER-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = 32 : i64}, {after = [2], bytes = 32 : i64}, {after = [3], bytes = "128*T"}, {after = [4], bytes = "256*T"}]}
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}
 // INFER:         moe.sort_slots
 // INFER-NOT:     moe.{{grouped|map|combine|reduce|fold}}

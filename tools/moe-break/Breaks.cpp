@@ -137,12 +137,33 @@ static bool endTooHigh(Operation *kernel) {
   return !found.empty();
 }
 
-/// An expert without rows runs no step, so nothing is written.
+/// The result of an expert without rows is not written.
 static bool skipEmptyExperts(Operation *kernel) {
-  SmallVector<arith::MaxSIOp> found = allOf<arith::MaxSIOp>(kernel);
-  for (arith::MaxSIOp op : found)
-    replaceWith(op, op.getLhs());
-  return !found.empty();
+  bool broken = false;
+  auto skip = [&](Operation *store, MutableOperandRange end) {
+    // The tile's work item: the last one before the store.
+    WorkItemOp item;
+    for (WorkItemOp each : allOf<WorkItemOp>(kernel)) {
+      Operation *beside = each->getBlock()->findAncestorOpInBlock(*store);
+      if (each.getByExpert() && beside && each->isBeforeInBlock(beside))
+        item = each;
+    }
+    if (!item)
+      return;
+    OpBuilder b(store);
+    Location at = store->getLoc();
+    Value some = arith::CmpIOp::create(b, at, arith::CmpIPredicate::slt,
+                                       item.getFirst(), item.getEnd());
+    Value none = arith::ConstantIntOp::create(b, at, 0, 32);
+    Value last = end[0].get();
+    end.assign(arith::SelectOp::create(b, at, some, last, none).getResult());
+    broken = true;
+  };
+  for (StageStoreOp op : allOf<StageStoreOp>(kernel))
+    skip(op, op.getEndMutable());
+  for (StoreFragmentOp op : allOf<StoreFragmentOp>(kernel))
+    skip(op, op.getEndMutable());
+  return broken;
 }
 
 /// Gathered rows are those of the next rows in order.
@@ -446,8 +467,8 @@ ArrayRef<Break> moe::allBreaks() {
        "kernels", dropTailMask},
       {"end-too-high", "an expert has one row of the next", "kernels",
        endTooHigh},
-      {"empty-experts-skipped", "an expert without rows has no step", "kernels",
-       skipEmptyExperts},
+      {"empty-experts-skipped", "an expert without rows is not written",
+       "kernels", skipEmptyExperts},
       {"row-ids-shifted", "the next rows are gathered", "kernels", shiftRowIds},
       {"weights-shifted", "eight columns further are multiplied", "kernels",
        shiftWeights},

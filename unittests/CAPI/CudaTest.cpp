@@ -80,9 +80,7 @@ protected:
     return status;
   }
 
-  bool says(const std::string &part) const {
-    return message.find(part) != std::string::npos;
-  }
+  std::string said() const override { return message; }
   std::string message;
 };
 
@@ -105,10 +103,10 @@ TEST_F(CudaTest, LaunchesNothingForNoRows) {
 
 TEST_F(CudaTest, NamesTheKernelThatWasRefused) {
   setenv("FAKE_CUDA_REFUSE", "twice_map_rows_0", 1);
-  EXPECT_EQ(callInChild(4), MOE_DEVICE_ERROR);
-  EXPECT_TRUE(says("kernel 'twice_map_rows_0' with grid 1x1x1, block 256x1x1"))
-      << message;
-  EXPECT_TRUE(says("CUDA_ERROR_ILLEGAL_ADDRESS")) << message;
+  EXPECT_TRUE(
+      refuses(callInChild(4), MOE_DEVICE_ERROR,
+              "kernel 'twice_map_rows_0' with grid 1x1x1, block 256x1x1"));
+  EXPECT_TRUE(says("CUDA_ERROR_ILLEGAL_ADDRESS"));
 }
 
 TEST_F(CudaTest, SaysWhatTheDriverRefused) {
@@ -127,22 +125,21 @@ TEST_F(CudaTest, SaysWhatTheDriverRefused) {
          "kernel 'twice_map_rows_0' is not in its binary: "
          "CUDA_ERROR_OTHER"}}) {
     setenv("FAKE_CUDA_FAIL", function, 1);
-    EXPECT_EQ(callInChild(4), status) << function;
-    EXPECT_TRUE(says(expected)) << message;
+    EXPECT_TRUE(refuses(callInChild(4), status, expected)) << function;
   }
 }
 
 TEST_F(CudaTest, RefusesALibraryThatIsNoDriver) {
   setenv("MOE_LIBCUDA", "libm.so.6", 1);
-  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("'libm.so.6' does not say its version, as an NVIDIA driver "
-                   "does: install one, or set MOE_LIBCUDA"))
-      << message;
+  EXPECT_TRUE(
+      refuses(callInChild(4), MOE_LOAD_ERROR,
+              "'libm.so.6' does not say its version, as an NVIDIA driver "
+              "does: install one, or set MOE_LIBCUDA"));
   setenv("MOE_LIBCUDA", MOE_TEST_OLD_LIBCUDA, 1);
-  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("the NVIDIA driver has no cuTensorMapEncodeTiled: install a "
-                   "newer driver"))
-      << message;
+  EXPECT_TRUE(
+      refuses(callInChild(4), MOE_LOAD_ERROR,
+              "the NVIDIA driver has no cuTensorMapEncodeTiled: install a "
+              "newer driver"));
 }
 
 TEST_F(CudaTest, RefusesLaunchesBeforeTheDriverDoes) {
@@ -159,12 +156,10 @@ TEST_F(CudaTest, RefusesLaunchesBeforeTheDriverDoes) {
   };
   ask([] { moe_rt_launch(0, int64_t(1) << 31, 1, 1, 32, 1, 1, 0, nullptr); });
   EXPECT_TRUE(says("kernel 'k' with grid 2147483648x1x1, block 32x1x1 and 0 "
-                   "bytes of dynamic shared memory"))
-      << message;
+                   "bytes of dynamic shared memory"));
   setenv("FAKE_CUDA_FAIL", "cuKernelSetAttribute", 1);
   ask([] { moe_rt_launch(0, 1, 1, 1, 32, 1, 1, 1 << 20, nullptr); });
-  EXPECT_TRUE(says("1048576 bytes of dynamic shared memory: CUDA_ERROR_OTHER"))
-      << message;
+  EXPECT_TRUE(says("1048576 bytes of dynamic shared memory: CUDA_ERROR_OTHER"));
   unsetenv("FAKE_CUDA_FAIL");
   ask([] {
     int64_t dims[6] = {8, 7}, strides[6] = {}, box[6] = {4, 2};
@@ -173,16 +168,15 @@ TEST_F(CudaTest, RefusesLaunchesBeforeTheDriverDoes) {
     moe_rt_launch(0, 1, 1, 1, 32, 1, 1, 0, nullptr); // Not after a failure.
   });
   EXPECT_TRUE(says("a tensor map of rank 6, sizes/box 8/4x7/2x0/0x0/0x0/0, at "
-                   "address 100 cannot be made: CUDA_ERROR_OTHER"))
-      << message;
+                   "address 100 cannot be made: CUDA_ERROR_OTHER"));
 }
 
 TEST_F(CudaTest, RefusesADriverThatIsTooOld) {
   setenv("FAKE_CUDA_VERSION", "12040", 1);
-  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("assembled for CUDA 13.0, the NVIDIA driver supports 12.4: "
-                   "install a newer driver"))
-      << message;
+  EXPECT_TRUE(
+      refuses(callInChild(4), MOE_LOAD_ERROR,
+              "assembled for CUDA 13.0, the NVIDIA driver supports 12.4: "
+              "install a newer driver"));
   // With an assembler of that version it works.
   setenv("FAKE_CUDA", "12.4", 1);
   std::filesystem::remove_all(cache());
@@ -191,18 +185,17 @@ TEST_F(CudaTest, RefusesADriverThatIsTooOld) {
 
 TEST_F(CudaTest, RefusesADriverWithoutWhatIsCalled) {
   setenv("FAKE_CUDA_VERSION", "11080", 1);
-  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("the NVIDIA driver supports CUDA 11.8, and 12.0 is the "
-                   "oldest that will do: install a newer driver"))
-      << message;
+  EXPECT_TRUE(refuses(callInChild(4), MOE_LOAD_ERROR,
+                      "the NVIDIA driver supports CUDA 11.8, and 12.0 is the "
+                      "oldest that will do: install a newer driver"));
 }
 
 TEST_F(CudaTest, RefusesPTXThatTheDriverDoesNotKnow) {
   setenv("FAKE_CUDA_VERSION", "12040", 1);
-  EXPECT_EQ(callOn("120", "sm_120", "ptxas=none"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("the module is PTX for 'sm_120', which needs a driver for "
-                   "CUDA 12.8; the NVIDIA driver supports 12.4"))
-      << message;
+  EXPECT_TRUE(
+      refuses(callOn("120", "sm_120", "ptxas=none"), MOE_LOAD_ERROR,
+              "the module is PTX for 'sm_120', which needs a driver for "
+              "CUDA 12.8; the NVIDIA driver supports 12.4"));
   EXPECT_EQ(callOn("120", "sm_80", "ptxas=none"), MOE_OK) << message;
 }
 
@@ -210,33 +203,32 @@ TEST_F(CudaTest, BinariesRunWithinAMajorVersion) {
   EXPECT_EQ(callOn("80", "sm_80"), MOE_OK) << message;
   EXPECT_EQ(callOn("89", "sm_80"), MOE_OK) << message;
   EXPECT_EQ(callOn("121", "sm_120"), MOE_OK) << message;
-  EXPECT_EQ(callOn("90", "sm_80"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("compiled for 'sm_80', which runs on sm_80 to sm_89; cuda:0 "
-                   "is sm_90: compile for 'sm_90a'"))
-      << message;
-  EXPECT_EQ(callOn("80", "sm_86"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("cuda:0 is sm_80: compile for 'sm_80'")) << message;
-  EXPECT_EQ(callOn("75", "sm_80"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("cuda:0 is sm_75: compile for 'cpu'")) << message;
+  EXPECT_TRUE(
+      refuses(callOn("90", "sm_80"), MOE_LOAD_ERROR,
+              "compiled for 'sm_80', which runs on sm_80 to sm_89; cuda:0 "
+              "is sm_90: compile for 'sm_90a'"));
+  EXPECT_TRUE(refuses(callOn("80", "sm_86"), MOE_LOAD_ERROR,
+                      "cuda:0 is sm_80: compile for 'sm_80'"));
+  EXPECT_TRUE(refuses(callOn("75", "sm_80"), MOE_LOAD_ERROR,
+                      "cuda:0 is sm_75: compile for 'cpu'"));
 }
 
 TEST_F(CudaTest, PTXRunsOnAllThatIsNewer) {
   EXPECT_EQ(callOn("90", "sm_80", "ptxas=none"), MOE_OK) << message;
   EXPECT_NE(log().find("load //"), std::string::npos) << log();
   EXPECT_EQ(callOn("110", "sm_100", "ptxas=none"), MOE_OK) << message;
-  EXPECT_EQ(callOn("80", "sm_90", "ptxas=none"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("compiled for 'sm_90' as PTX, which runs on sm_90 and "
-                   "later; cuda:0 is sm_80: compile for 'sm_80'"))
-      << message;
+  EXPECT_TRUE(refuses(callOn("80", "sm_90", "ptxas=none"), MOE_LOAD_ERROR,
+                      "compiled for 'sm_90' as PTX, which runs on sm_90 and "
+                      "later; cuda:0 is sm_80: compile for 'sm_80'"));
 }
 
 TEST_F(CudaTest, WhatIsOfOneArchitectureRunsThereAlone) {
   for (const char *options : {"", "ptxas=none"}) {
     EXPECT_EQ(callOn("90", "sm_90a", options), MOE_OK) << message;
-    EXPECT_EQ(callOn("100", "sm_90a", options), MOE_LOAD_ERROR);
-    EXPECT_TRUE(says("which runs on sm_90 alone; cuda:0 is sm_100: compile for "
-                     "'sm_100'"))
-        << message;
+    EXPECT_TRUE(
+        refuses(callOn("100", "sm_90a", options), MOE_LOAD_ERROR,
+                "which runs on sm_90 alone; cuda:0 is sm_100: compile for "
+                "'sm_100'"));
   }
 }
 
@@ -257,16 +249,15 @@ TEST_F(CudaTest, TheTargetCudaIsThisMachinesGPU) {
   EXPECT_TRUE(wasFor("sm_100"));
   EXPECT_NE(log().find("load //"), std::string::npos) << log();
 
-  EXPECT_EQ(callOn("75", "cuda"), MOE_UNSUPPORTED);
-  EXPECT_TRUE(says("target 'cuda' is sm_75 on this machine; sm_80 is the "
-                   "oldest that is built: compile for 'cpu'"))
-      << message;
-  EXPECT_EQ(callOn("90", "cuda:7"), MOE_DEVICE_ERROR);
-  EXPECT_TRUE(says("device cuda:7 cannot be used")) << message;
+  EXPECT_TRUE(refuses(callOn("75", "cuda"), MOE_UNSUPPORTED,
+                      "target 'cuda' is sm_75 on this machine; sm_80 is the "
+                      "oldest that is built: compile for 'cpu'"));
+  EXPECT_TRUE(refuses(callOn("90", "cuda:7"), MOE_DEVICE_ERROR,
+                      "device cuda:7 cannot be used"));
   EXPECT_EQ(callOn("90", "cuda:x"), MOE_UNSUPPORTED);
   setenv("MOE_LIBCUDA", "/nonexistent/libcuda.so", 1);
-  EXPECT_EQ(callOn("90", "cuda"), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("no NVIDIA driver here")) << message;
+  EXPECT_TRUE(
+      refuses(callOn("90", "cuda"), MOE_LOAD_ERROR, "no NVIDIA driver here"));
 }
 
 TEST_F(CudaTest, TakesTheNewestAssemblerThatTheDriverSupports) {
@@ -314,21 +305,21 @@ TEST_F(CudaTest, TakesTheNewestAssemblerThatTheDriverSupports) {
 
 TEST_F(CudaTest, RefusesAnAssemblerWithoutTheArchitecture) {
   setenv("FAKE_CUDA", "12.4", 1);
-  EXPECT_EQ(callOn("120", "sm_120"), MOE_COMPILE_ERROR);
-  EXPECT_TRUE(says("is of CUDA 12.4 and does not know 'sm_120'; install CUDA "
-                   "12.8 or later"))
-      << message;
+  EXPECT_TRUE(
+      refuses(callOn("120", "sm_120"), MOE_COMPILE_ERROR,
+              "is of CUDA 12.4 and does not know 'sm_120'; install CUDA "
+              "12.8 or later"));
 }
 
 TEST_F(CudaTest, SaysThatThereIsNoDriver) {
   setenv("MOE_LIBCUDA", "/nonexistent/libcuda.so", 1);
-  EXPECT_EQ(callInChild(4), MOE_LOAD_ERROR);
-  EXPECT_TRUE(says("needs a GPU: no NVIDIA driver here")) << message;
+  EXPECT_TRUE(refuses(callInChild(4), MOE_LOAD_ERROR,
+                      "needs a GPU: no NVIDIA driver here"));
 }
 
 TEST_F(CudaTest, SaysThatThereIsNoDevice) {
-  EXPECT_EQ(callInChild(4, 7), MOE_DEVICE_ERROR);
-  EXPECT_TRUE(says("device cuda:7 cannot be used")) << message;
+  EXPECT_TRUE(refuses(callInChild(4, 7), MOE_DEVICE_ERROR,
+                      "device cuda:7 cannot be used"));
 }
 
 TEST_F(CudaTest, ChecksWhereTensorsLie) {

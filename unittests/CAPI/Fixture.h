@@ -111,6 +111,32 @@ protected:
     return y[0] == 2 && y[3] == 8 ? 0 : 99;
   }
 
+  /// Compiles into a file; its path.
+  std::string compileToFile() const {
+    std::string input = folder / "in.mlir", output = folder / "out.moe";
+    writeFile(input, text);
+    std::string command =
+        MOE_TEST_COMPILER " --start-at-llvm " + input + " -o " + output;
+    EXPECT_EQ(system(command.c_str()), 0);
+    return output;
+  }
+
+  /// What the last call that failed said.
+  virtual std::string said() const { return moe_last_error(); }
+  testing::AssertionResult says(const std::string &part) const {
+    if (said().find(part) != std::string::npos)
+      return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "it says: " << said();
+  }
+  /// Whether a call ended with the status and says that.
+  testing::AssertionResult refuses(int status, int expected,
+                                   const std::string &part) const {
+    if (status == expected)
+      return says(part);
+    return testing::AssertionFailure() << "status " << status << " and not "
+                                       << expected << "; it says: " << said();
+  }
+
   std::filesystem::path folder;
   std::string text;
 };

@@ -32,7 +32,7 @@ struct Tensor {
 class CallTest : public testing::Test {
 protected:
   void SetUp() override {
-    Expected<Manifest> parsed = Manifest::parse(R"({"abi": 1, "entries": {"f": {
+    Expected<Manifest> parsed = Manifest::parse(R"({"abi": 2, "entries": {"f": {
       "inputs": [{"name": "x", "dtype": "float32", "dims": ["T", 4]},
                  {"name": "ids", "dtype": "int64", "dims": ["T"]}],
       "inouts": [{"name": "acc", "dtype": "float32", "dims": [4]}],
@@ -40,7 +40,8 @@ protected:
       "symbols": ["T"], "align": 16,
       "constraints": [{"expr": "2*T", "max": 2147483647, "message":
                        "slots are counted in 32 bits"}],
-      "workspace": {"align": 64, "terms": [{"const": 1, "T": 8}, {"T": 64}]}
+      "workspace": {"align": 64, "temporaries": [{"bytes": "8*T+1", "after": []},
+                    {"bytes": "64*T", "after": [0]}, {"bytes": "80*T", "after": []}]}
       }}})");
     ASSERT_TRUE(bool(parsed)) << toString(parsed.takeError());
     manifest = std::move(*parsed);
@@ -102,10 +103,16 @@ TEST_F(CallTest, HonoursByteOffset) {
             reinterpret_cast<intptr_t>(x.tensor.data) + 16);
 }
 
-TEST_F(CallTest, WorkspaceSizeRoundsEachTerm) {
+TEST_F(CallTest, WorkspaceSizeIsTheLargestEnd) {
   Expected<uint64_t> bytes = workspaceBytes(manifest.entries["f"], {3});
   ASSERT_TRUE(bool(bytes));
   EXPECT_EQ(*bytes, 64u + 192u);
+  bytes = workspaceBytes(manifest.entries["f"], {8}); // 128 + 512, or 640.
+  ASSERT_TRUE(bool(bytes));
+  EXPECT_EQ(*bytes, 640u);
+  bytes = workspaceBytes(manifest.entries["f"], {80}); // 704 + 5120, or 6400.
+  ASSERT_TRUE(bool(bytes));
+  EXPECT_EQ(*bytes, 6400u);
   bytes = workspaceBytes(manifest.entries["f"], {INT64_MAX / 32});
   EXPECT_EQ(toString(bytes.takeError()),
             "entry 'f': the workspace size passes 63 bits: use fewer rows");
@@ -165,7 +172,7 @@ TEST_F(CallTest, OutputShape) {
 }
 
 TEST_F(CallTest, SymbolOfAMultiple) {
-  Expected<Manifest> parsed = Manifest::parse(R"({"abi": 1, "entries": {"f": {
+  Expected<Manifest> parsed = Manifest::parse(R"({"abi": 2, "entries": {"f": {
       "inputs": [{"name": "h", "dtype": "float32", "dims": ["2*T"]}],
       "outputs": [{"name": "y", "dtype": "float32", "dims": ["T"]}],
       "symbols": ["T"]}}})");

@@ -33,13 +33,14 @@ TEST(ManifestTest, LinearExpressions) {
 }
 
 TEST(ManifestTest, ReadsAnEntry) {
-  Expected<Manifest> manifest = Manifest::parse(R"({"abi": 1, "target": "cpu",
+  Expected<Manifest> manifest = Manifest::parse(R"({"abi": 2, "target": "cpu",
     "entries": {"f": {
       "inputs": [{"name": "x", "dtype": "bfloat16", "dims": ["T", 4]}],
       "inouts": [{"name": "g", "dtype": "float32", "dims": []}],
       "outputs": [{"name": "y", "dtype": "bool", "dims": ["2*T"]}],
       "symbols": ["T"], "align": 16,
-      "workspace": {"align": 64, "terms": [{"const": 1, "T": 8}]}}}})");
+      "workspace": {"align": 64, "temporaries": [
+        {"bytes": "8*T+1", "after": []}, {"bytes": 8, "after": [0]}]}}}})");
   ASSERT_TRUE(bool(manifest)) << toString(manifest.takeError());
   const EntrySpec &entry = manifest->entries["f"];
   EXPECT_EQ(entry.numInputs, 1u);
@@ -50,11 +51,16 @@ TEST(ManifestTest, ReadsAnEntry) {
   EXPECT_EQ(entry.tensors[1].dims.size(), 0u);
   EXPECT_EQ(entry.tensors[2].dtype.code, kDLBool);
   EXPECT_EQ(entry.align, 16);
+  ASSERT_EQ(entry.temporaries.size(), 2u);
+  EXPECT_EQ(entry.temporaries[0].bytes.constant, 1);
+  EXPECT_TRUE(entry.temporaries[0].after.empty());
+  EXPECT_EQ(entry.temporaries[1].bytes.constant, 8);
+  EXPECT_EQ(ArrayRef(entry.temporaries[1].after), ArrayRef(0u));
 }
 
 TEST(ManifestTest, RefusesWhatItCannotTrust) {
-  EXPECT_EQ(parseError(R"({"abi": 2})"),
-            "the module has ABI version 2, this library runs version 1: "
+  EXPECT_EQ(parseError(R"({"abi": 1})"),
+            "the module has ABI version 1, this library runs version 2: "
             "compile it again with this version's moe-compile");
   EXPECT_TRUE(StringRef(parseError("{")).starts_with("malformed manifest: ["));
   auto malformed = [](StringRef json) {
@@ -66,12 +72,12 @@ TEST(ManifestTest, RefusesWhatItCannotTrust) {
   };
   EXPECT_EQ(malformed("[]"), "it is no object");
   EXPECT_EQ(malformed("{}"), "it has no 'abi'");
-  EXPECT_EQ(malformed(R"({"abi": 1})"), "it has no 'entries'");
-  EXPECT_EQ(malformed(R"({"abi": 1, "entries": {"f": 2}})"),
+  EXPECT_EQ(malformed(R"({"abi": 2})"), "it has no 'entries'");
+  EXPECT_EQ(malformed(R"({"abi": 2, "entries": {"f": 2}})"),
             "entry 'f' is no object");
   auto entry = [&](StringRef fields) {
     return malformed(
-        (R"({"abi": 1, "entries": {"f": {)" + fields + "}}}").str());
+        (R"({"abi": 2, "entries": {"f": {)" + fields + "}}}").str());
   };
   EXPECT_EQ(entry(R"("symbols": ["T"])"),
             "no input of entry 'f' has a dimension that is 'T' or a multiple "
@@ -92,15 +98,23 @@ TEST(ManifestTest, RefusesWhatItCannotTrust) {
                 [{"name": "x", "dtype": "int8", "dims": ["U"]}])"),
             "dimension 'U' of 'x' is no linear expression in the entry's "
             "symbols");
-  EXPECT_EQ(entry(R"("workspace": {"align": 48, "terms": []})"),
+  EXPECT_EQ(entry(R"("workspace": {"align": 48, "temporaries": []})"),
             "the workspace's alignment in entry 'f' is 48, no power of two up "
             "to 2^20");
-  EXPECT_EQ(entry(R"("workspace": {"terms": [1]})"),
-            "a workspace term of entry 'f' is no object");
-  EXPECT_EQ(entry(R"("workspace": {"terms": [{"const": "8"}]})"),
-            "the workspace coefficient of 'const' in entry 'f' is no integer");
-  EXPECT_EQ(entry(R"("workspace": {"terms": [{"U": 8}]})"),
-            "unknown symbol 'U' in the workspace of entry 'f'");
+  EXPECT_EQ(entry(R"("workspace": {"terms": []})"),
+            "the workspace of entry 'f' has no list 'temporaries'");
+  for (StringRef bad :
+       {R"(1)", R"({"after": []})", R"({"bytes": "8*U", "after": []})",
+        R"({"bytes": "T*T", "after": []})"})
+    EXPECT_EQ(entry(R"("workspace": {"temporaries": [)" + bad.str() + "]}"),
+              "a temporary of entry 'f' has no linear 'bytes'");
+  EXPECT_EQ(entry(R"("workspace": {"temporaries": [{"bytes": 8}]})"),
+            "a temporary of entry 'f' has no list 'after'");
+  for (StringRef bad : {"0", "-1", "1", "\"x\""})
+    EXPECT_EQ(entry(R"("workspace": {"temporaries": [{"bytes": 8, "after": [)" +
+                    bad.str() + "]}]}"),
+              "temporary 0 of entry 'f' lies after one that does not precede "
+              "it");
   EXPECT_EQ(entry(R"("constraints": [{"expr": "T*T"}])"),
             "a constraint of entry 'f' has no linear 'expr'");
 }

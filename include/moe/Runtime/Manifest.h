@@ -16,7 +16,7 @@
 namespace moe {
 
 /// The version of the contract between compiled code and this runtime.
-constexpr int64_t kAbiVersion = 1;
+constexpr int64_t kAbiVersion = 2;
 
 /// constant + sum of coefficient * symbol.
 struct LinearExpr {
@@ -55,6 +55,13 @@ struct Constraint {
   std::string message;
 };
 
+/// A part of the workspace: it begins where the last of those ends that it
+/// comes after, by their numbers.
+struct Temporary {
+  LinearExpr bytes;
+  llvm::SmallVector<unsigned, 2> after;
+};
+
 struct EntrySpec {
   std::string name;
   /// Inputs, inouts, outputs: the order of the arguments.
@@ -62,7 +69,7 @@ struct EntrySpec {
   unsigned numInputs = 0, numInOuts = 0, numOutputs = 0;
   llvm::SmallVector<std::string, 2> symbols;
   llvm::SmallVector<Constraint, 2> constraints;
-  llvm::SmallVector<LinearExpr, 4> workspaceTerms;
+  llvm::SmallVector<Temporary, 4> temporaries;
   int64_t workspaceAlign = 64;
   int64_t align = 1;
 };

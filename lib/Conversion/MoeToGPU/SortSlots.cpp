@@ -14,6 +14,9 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+/// Ids of a chunk that a thread has at hand; chunks are multiples of it.
+constexpr int64_t kAtOnce = 8;
+
 namespace {
 class Sort {
 public:
@@ -27,7 +30,9 @@ public:
 
 private:
   Value loadChunk(Value first);
-  Value countInChunk(Value chunkIds, Value wanted);
+  Values overChunk(Value chunkIds, Value first, Value wanted, Value init,
+                   function_ref<Value(Value, Value, Value)> step);
+  Value countInChunk(Value chunkIds, Value first, Value wanted);
   void place(Value chunkIds, Value first, Value wanted, Value next);
   Value scanClasses(function_ref<Value(Value)> countOf,
                     function_ref<void(Value, Value, Value)> put);
@@ -73,29 +78,44 @@ Value Sort::loadChunk(Value first) {
   return chunkIds;
 }
 
-/// How many of the chunk are of a class (i32).
-Value Sort::countInChunk(Value chunkIds, Value wanted) {
-  Value zero = b.integer(b.getI32Type(), 0), one = b.integer(b.getI32Type(), 1);
+/// step(i, whether id i of the chunk is of a class, carried) for the ids there
+/// are. A few are loaded before the first is used: one by one, each would wait
+/// for shared memory.
+Values Sort::overChunk(Value chunkIds, Value first, Value wanted, Value init,
+                       function_ref<Value(Value, Value, Value)> step) {
   Value narrow = i32(wanted);
-  return b.carry(b.index(0), b.index(chunk), 1, zero,
-                 [&](Value i, ValueRange sum) {
-                   Value mine = b.equal(b.load(chunkIds, i), narrow);
-                   return Values{b.add(sum[0], b.select(mine, one, zero))};
-                 })[0];
+  Value filled = b.minimum(b.index(chunk), b.sub(slots, first));
+  return b.carry(b.index(0), filled, kAtOnce, init,
+                 [&](Value i, ValueRange carried) {
+                   Values ids;
+                   for (int64_t j = 0; j < kAtOnce; ++j)
+                     ids.push_back(b.load(chunkIds, b.add(i, j)));
+                   Value value = carried[0];
+                   for (int64_t j = 0; j < kAtOnce; ++j)
+                     value = step(b.add(i, j), b.equal(ids[j], narrow), value);
+                   return Values{value};
+                 });
+}
+
+/// How many of the chunk are of a class (i32).
+Value Sort::countInChunk(Value chunkIds, Value first, Value wanted) {
+  Value zero = b.integer(b.getI32Type(), 0), one = b.integer(b.getI32Type(), 1);
+  return overChunk(chunkIds, first, wanted, zero,
+                   [&](Value, Value mine, Value sum) {
+                     return b.add(sum, b.select(mine, one, zero));
+                   })[0];
 }
 
 /// Gives the class's slots of the chunk the rows from `next` on. A sentinel's
 /// is kept as -row - 1.
 void Sort::place(Value chunkIds, Value first, Value wanted, Value next) {
-  Value narrow = i32(wanted);
   Value sentinel = b.equal(wanted, b.index(experts));
-  b.carry(b.index(0), b.index(chunk), 1, next, [&](Value i, ValueRange row) {
-    Value mine = b.equal(b.load(chunkIds, i), narrow);
+  overChunk(chunkIds, first, wanted, next, [&](Value i, Value mine, Value row) {
     b.when(mine, [&] {
-      b.storeIndex(b.select(sentinel, b.sub(b.index(-1), row[0]), row[0]),
-                   position, b.add(first, i));
+      b.storeIndex(b.select(sentinel, b.sub(b.index(-1), row), row), position,
+                   b.add(first, i));
     });
-    return Values{b.select(mine, b.add(row[0], 1), row[0])};
+    return b.select(mine, b.add(row, 1), row);
   });
 }
 
@@ -146,7 +166,8 @@ void Sort::oneBlock() {
     Value zero = b.index(0);
     Value chunkIds = loadChunk(zero);
     Value counts = b.shared({classes}, b.getI32Type());
-    forClasses([&](Value c) { b.store(countInChunk(chunkIds, c), counts, c); });
+    forClasses(
+        [&](Value c) { b.store(countInChunk(chunkIds, zero, c), counts, c); });
     b.barrier();
     Value firsts = b.shared({classes}, b.getI32Type());
     scanClasses([&](Value c) { return b.loadIndex(counts, c); },
@@ -167,9 +188,10 @@ void Sort::manyBlocks() {
   };
   // Counts of each chunk.
   b.launch(chunks, kBlockThreads, [&] {
-    Value chunkIds = loadChunk(b.mul(b.block, chunk));
+    Value first = b.mul(b.block, chunk);
+    Value chunkIds = loadChunk(first);
     forClasses([&](Value c) {
-      b.store(countInChunk(chunkIds, c), order, at(b.block, c));
+      b.store(countInChunk(chunkIds, first, c), order, at(b.block, c));
     });
   });
   // A warp for each class: its counts become those of the chunks before, and

@@ -7,9 +7,12 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::nvtile;
 
-/// Columns that a region's body runs on at a time: half a chunk, so that its
-/// operands and results fit beside the accumulator.
-static constexpr int64_t kStep = 32;
+/// Columns that a region's body runs on at a time, so that its operands and
+/// results fit beside the accumulator: half a chunk, or a quarter where rows
+/// are summed and either the summand has several terms, which keep all operands
+/// until it is added, or the kernel has several products, which hold addresses.
+static constexpr int64_t kHalf = 32;
+static constexpr int64_t kQuarter = 16;
 
 /// Blocks of 128 rows of 64 columns that a stage has room for, and where they
 /// go: tile and row.
@@ -76,6 +79,17 @@ EpilogueLayout::EpilogueLayout(GroupedMatmulOp op) {
     stores = 0;
   else
     stages = llvm::divideCeil(loaded, kBlocksPerStage);
+
+  step = kHalf;
+  ValueRange yielded = op.getBody().front().getTerminator()->getOperands();
+  for (const EpiloguePort &out : outs) {
+    bool sums = out.port.getKind() == PortKind::Partials;
+    bool several = op.getLhs().size() > 1 ||
+                   yielded.front().getDefiningOp<arith::AddFOp>();
+    if (fromRing && sums && several)
+      step = kQuarter;
+    yielded = yielded.drop_front(out.port.numValues());
+  }
 }
 
 int64_t EpilogueLayout::leastStages() const {
@@ -207,9 +221,9 @@ Values Epilogue::loadScalars(const TileRows &rows) {
   return scalars;
 }
 
-/// The values of an operand for the 32 columns from `column`, which are half
-/// `half` of the chunk that `position` has staged.
-Values Epilogue::loadValues(const Port &in, int64_t half, Value position,
+/// The values of an operand for a step's columns, from `column`, which are
+/// those from `at` of the chunk that `position` has staged.
+Values Epilogue::loadValues(const Port &in, int64_t at, Value position,
                             const TileRows &rows, Value column) {
   int64_t values = in.port.numValues();
   SmallVector<Type> types(in.alternates() ? 2 : 1);
@@ -218,17 +232,17 @@ Values Epilogue::loadValues(const Port &in, int64_t half, Value position,
     Place place = placeOf(in.place + block);
     std::fill(types.begin(), types.end(),
               FragmentType::get(
-                  b.getContext(), 64, kStep,
+                  b.getContext(), 64, step,
                   cast<TensorMapType>(in.map.getType()).getElementType()));
-    auto op = ReadOp::create(
-        b, types, ring, b.add(position, place.stage), place.tile, place.row,
-        in.alternates() ? 0 : half * kStep, rows.warpgroup);
+    auto op = ReadOp::create(b, types, ring, b.add(position, place.stage),
+                             place.tile, place.row,
+                             in.alternates() ? at % kHalf : at, rows.warpgroup);
     llvm::append_range(all, op.getFragments());
   };
   auto load = [&](int64_t value) {
     bool expert = in.port.getKind() == PortKind::Expert;
     std::fill(types.begin(), types.end(),
-              FragmentType::get(b.getContext(), expert ? 1 : 64, kStep));
+              FragmentType::get(b.getContext(), expert ? 1 : 64, step));
     RowsBy by = expert ? RowsBy{{}, {}, 1} : kernel.rowsBy(in.port.getOrder());
     auto [first, limit] = columnsOf(in, value, column);
     auto op = LoadFragmentOp::create(
@@ -237,21 +251,21 @@ Values Epilogue::loadValues(const Port &in, int64_t half, Value position,
     llvm::append_range(all, op.getFragments());
   };
   if (in.alternates())
-    in.map ? read(half) : load(0);
+    in.map ? read(at / kHalf) : load(0);
   else
     for (int64_t value = 0; value < values; ++value)
       in.map ? read(value) : load(value);
   return all;
 }
 
-/// The region on 32 columns: from `at` of the accumulator's blocks and of the
-/// chunk that `position` has staged, from `column` of memory. Gives each
+/// The region on a step's columns: from `at` of the accumulator's blocks and of
+/// the chunk that `position` has staged, from `column` of memory. Gives each
 /// result's values.
 SmallVector<Values> Epilogue::mapColumns(Value accumulator, int64_t at,
                                          Value position, const TileRows &rows,
                                          Value column, ValueRange scalars) {
   auto fragment = [&](Type element) {
-    return FragmentType::get(b.getContext(), 64, kStep, element);
+    return FragmentType::get(b.getContext(), 64, step, element);
   };
   Values arguments;
   for (int64_t i = 0; i < count; ++i)
@@ -261,8 +275,8 @@ SmallVector<Values> Epilogue::mapColumns(Value accumulator, int64_t at,
     if (scalar)
       arguments.push_back(scalar);
     else
-      llvm::append_range(arguments, loadValues(in, at % kChunk / kStep,
-                                               position, rows, column));
+      llvm::append_range(arguments,
+                         loadValues(in, at % kChunk, position, rows, column));
   }
 
   Block &body = op.getBody().front();
@@ -300,9 +314,10 @@ SmallVector<Values> Epilogue::mapColumns(Value accumulator, int64_t at,
 // The consuming warpgroups: results
 //===----------------------------------------------------------------------===//
 
-/// What half a chunk's values can do alone: go to the ring's stage, to a
-/// staging buffer of 32 columns of two values, or to memory.
-void Epilogue::storeHalf(const Port &out, ValueRange values, int64_t half,
+/// What the values of a step can do alone, from column `at` of the chunk: go to
+/// the ring's stage, to a staging buffer of 32 columns of two values, or to
+/// memory.
+void Epilogue::storeStep(const Port &out, ValueRange values, int64_t at,
                          Value position, const TileRows &rows, Value column) {
   RowsBy by = kernel.rowsBy(out.port.getOrder());
   if (fromRing && out.map) {
@@ -312,15 +327,17 @@ void Epilogue::storeHalf(const Port &out, ValueRange values, int64_t half,
                       place.tile, place.row, column, rows.warpgroup);
     };
     if (out.alternates())
-      return write(values, half, 0);
+      return write(values, at / kHalf, at % kHalf);
     for (auto [block, value] : llvm::enumerate(values))
-      write(value, block, half * kStep);
+      write(value, block, at);
     return;
   }
   if (out.map) {
     if (!out.alternates())
       return;
-    Value chunk = half ? b.sub(column, kStep) : column;
+    assert(step == kHalf);
+    Value chunk = at ? b.sub(column, at) : column;
+    int64_t half = at / kHalf;
     auto [first, limit] = columnsOf(out, half, chunk);
     kernel.stageStore({kernel.round(values[0], out.memory),
                        kernel.round(values[1], out.memory)},
@@ -379,22 +396,38 @@ Value Epilogue::run(Value accumulator, Value position, const TileRows &rows,
       ReleaseOp::create(b, ring, b.add(first, i));
   };
   Values sums(outs.size());
+  bool sumsRows = fromRing && llvm::any_of(outs, [](const Port &out) {
+                    return out.port.getKind() == PortKind::Partials;
+                  });
   for (int64_t chunk = 0; chunk < columns; chunk += kChunk) {
     Value column = b.add(rows.column, chunk);
     for (int64_t i = 0; i < stages; ++i)
       AwaitOp::create(b, ring, b.add(position, i), /*gathered=*/false);
-    SmallVector<Values> halves[2];
-    for (int64_t half = 0; half < 2; ++half) {
-      Value from = b.add(column, half * kStep);
-      halves[half] = mapColumns(accumulator, chunk + half * kStep, position,
-                                rows, from, scalars);
+    SmallVector<SmallVector<Values>> steps;
+    for (int64_t at = 0; at < kChunk; at += step) {
+      // Sums of rows would wait with their operands until the chunk's end, and
+      // registers be short: ptxas moves arithmetic up to the next wait. This
+      // one has passed already.
+      if (sumsRows && at == kHalf)
+        AwaitOp::create(b, ring, position, /*gathered=*/false);
+      Value from = b.add(column, at);
+      steps.push_back(
+          mapColumns(accumulator, chunk + at, position, rows, from, scalars));
       for (auto [i, out] : llvm::enumerate(outs)) {
         if (out.port.getKind() != PortKind::Partials) {
-          storeHalf(out, halves[half][i], half, position, rows, from);
+          storeStep(out, steps.back()[i], at, position, rows, from);
           continue;
         }
-        Value sum = RowSumOp::create(b, sumType, halves[half][i][0],
-                                     b.sub(b.i32(width), from));
+        // By 32 columns, whatever the step: in the same bits.
+        if ((at + step) % kHalf)
+          continue;
+        Value terms = steps.back()[i][0];
+        if (step == kQuarter)
+          terms =
+              JoinOp::create(b, FragmentType::get(b.getContext(), 64, kHalf),
+                             steps.rbegin()[1][i][0], terms);
+        Value left = b.sub(b.i32(width), b.add(column, at / kHalf * kHalf));
+        Value sum = RowSumOp::create(b, sumType, terms, left);
         sums[i] = sums[i] ? kernel.sum(sums[i], sum) : sum;
       }
     }
@@ -411,7 +444,7 @@ Value Epilogue::run(Value accumulator, Value position, const TileRows &rows,
             rows.end, b.i32(numRowSumSegments(width)), Value(), Value(), 1);
         sums[i] = Value();
       } else if (out.map && !fromRing && !out.alternates()) {
-        storeChunk(out, halves[0][i], halves[1][i], rows, column);
+        storeChunk(out, steps[0][i], steps[1][i], rows, column);
       }
     }
     if (!fromRing)

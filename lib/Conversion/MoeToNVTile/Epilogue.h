@@ -44,6 +44,8 @@ struct EpilogueLayout {
   bool fromRing = false;
   /// Otherwise: stores through staging that a tile makes.
   int64_t stores = 0;
+  /// Columns that the region's body runs on at a time.
+  int64_t step;
   /// Stages that a tile leaves to be stored from when the next tile's products
   /// begin.
   int64_t stagesHeld() const { return fromRing ? stages : 0; }
@@ -96,13 +98,13 @@ private:
                                     Value column);
 
   Value loadScalar(const Port &in, const TileRows &rows);
-  Values loadValues(const Port &in, int64_t half, Value position,
+  Values loadValues(const Port &in, int64_t at, Value position,
                     const TileRows &rows, Value column);
   SmallVector<Values> mapColumns(Value accumulator, int64_t at, Value position,
                                  const TileRows &rows, Value column,
                                  ValueRange scalars);
-  void storeHalf(const Port &out, ValueRange values, int64_t half,
-                 Value position, const TileRows &rows, Value column);
+  void storeStep(const Port &out, ValueRange values, int64_t at, Value position,
+                 const TileRows &rows, Value column);
   void storeChunk(const Port &out, ValueRange left, ValueRange right,
                   const TileRows &rows, Value column);
   void storeBlocks(Value position, const TileRows &rows, Value column);

@@ -189,13 +189,13 @@ void Matmul::produce() {
                Value column = b.mul(b.rem(t, tiles), columns);
                Value position = carried[0];
                for (const Pair &pair : pairs)
-                 position =
-                     b.loop(b.i32(0), fills(pair), b.i32(1), position,
-                            [&](Value step, ValueRange carried) -> Values {
-                              load(pair, Value(), carried[0], step,
-                                   item.getFirst(), column, item.getExpert());
-                              return {b.add(carried[0], 1)};
-                            })[0];
+                 position = b.rolledLoop(
+                     b.i32(0), fills(pair), b.i32(1), position,
+                     [&](Value step, ValueRange carried) -> Values {
+                       load(pair, Value(), carried[0], step, item.getFirst(),
+                            column, item.getExpert());
+                       return {b.add(carried[0], 1)};
+                     })[0];
                return {epilogue.produce(position, item.getFirst(), column,
                                         /*gathers=*/false)};
              });
@@ -227,12 +227,12 @@ void Matmul::produce() {
       const auto *order = llvm::find(orders, pair.order);
       Value ids = order == orders.end() ? Value()
                                         : carried[4 + (order - orders.begin())];
-      position = b.loop(b.i32(0), fills(pair), b.i32(1), position,
-                        [&](Value step, ValueRange inner) -> Values {
-                          load(pair, ids, inner[0], step, carried[1], column,
-                               carried[3]);
-                          return {b.add(inner[0], 1)};
-                        })[0];
+      position = b.rolledLoop(b.i32(0), fills(pair), b.i32(1), position,
+                              [&](Value step, ValueRange inner) -> Values {
+                                load(pair, ids, inner[0], step, carried[1],
+                                     column, carried[3]);
+                                return {b.add(inner[0], 1)};
+                              })[0];
     }
     Values yielded = {epilogue.produce(position, carried[1], column,
                                        /*gathers=*/true)};

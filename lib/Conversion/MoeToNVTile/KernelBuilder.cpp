@@ -2,6 +2,7 @@
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Parser/Parser.h"
 
 using namespace mlir;
@@ -34,21 +35,17 @@ Values KernelCode::loop(Value from, Value to, Value step, ValueRange inits,
   return loop.getResults();
 }
 
-void KernelCode::when(Value condition, function_ref<void()> body) {
-  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/false);
-  OpBuilder::InsertionGuard guard(*this);
-  setInsertionPointToStart(branch.thenBlock());
-  body();
-}
-
-void KernelCode::either(Value condition, function_ref<void()> yes,
-                        function_ref<void()> no) {
-  auto branch = scf::IfOp::create(*this, condition, /*withElse=*/true);
-  OpBuilder::InsertionGuard guard(*this);
-  setInsertionPointToStart(branch.thenBlock());
-  yes();
-  setInsertionPointToStart(branch.elseBlock());
-  no();
+Values KernelCode::rolledLoop(Value from, Value to, Value step,
+                              ValueRange inits,
+                              function_ref<Values(Value, ValueRange)> body) {
+  Values results = loop(from, to, step, inits, body);
+  auto unroll = LLVM::LoopUnrollAttr::get(
+      getContext(), /*disable=*/getBoolAttr(true), {}, {}, {}, {}, {}, {});
+  results[0].getDefiningOp()->setAttr(
+      "loop_annotation",
+      LLVM::LoopAnnotationAttr::get(getContext(), {}, {}, {}, unroll, {}, {},
+                                    {}, {}, {}, {}, {}, {}, {}, {}, {}));
+  return results;
 }
 
 void KernelCode::elect(function_ref<void()> body) {

@@ -3,14 +3,12 @@
 #ifndef MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H
 #define MOE_LIB_CONVERSION_MOETONVTILE_KERNELBUILDER_H
 
+#include "moe/Conversion/IntegerBuilder.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/NVTile/IR/NVTile.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/IR/ImplicitLocOpBuilder.h"
 
 namespace mlir::moe {
 
@@ -39,46 +37,20 @@ template <typename... Parts> std::string reason(const Parts &...parts) {
   return text;
 }
 
-/// A builder of i32 arithmetic and loops.
-struct KernelCode : ImplicitLocOpBuilder {
-  using ImplicitLocOpBuilder::ImplicitLocOpBuilder;
+/// A builder of a kernel's loops and roles.
+struct KernelCode : IntegerBuilder {
+  using IntegerBuilder::IntegerBuilder;
 
-  Value i32(int64_t value) {
-    return arith::ConstantIntOp::create(*this, value, 32);
-  }
-  template <typename Op> Value op(Value a, Value b) {
-    return Op::create(*this, a, b);
-  }
-  template <typename Op> Value op(Value a, int64_t b) {
-    return Op::create(*this, a, i32(b));
-  }
-  template <typename T> Value add(Value a, T b) {
-    return op<arith::AddIOp>(a, b);
-  }
-  template <typename T> Value sub(Value a, T b) {
-    return op<arith::SubIOp>(a, b);
-  }
-  template <typename T> Value mul(Value a, T b) {
-    return op<arith::MulIOp>(a, b);
-  }
-  template <typename T> Value div(Value a, T b) {
-    return op<arith::DivUIOp>(a, b);
-  }
-  template <typename T> Value rem(Value a, T b) {
-    return op<arith::RemUIOp>(a, b);
-  }
-  Value compare(arith::CmpIPredicate predicate, Value a, Value b) {
-    return arith::CmpIOp::create(*this, predicate, a, b);
-  }
   Value blockId();
   Value gridSize();
 
   /// A loop that carries `inits`; returns what the last turn yielded.
   Values loop(Value from, Value to, Value step, ValueRange inits,
               function_ref<Values(Value, ValueRange)> body);
-  void when(Value condition, function_ref<void()> body);
-  void either(Value condition, function_ref<void()> yes,
-              function_ref<void()> no);
+  /// A loop with inits that LLVM leaves as it is: it would unroll one of few
+  /// steps, which takes more registers than a producing warp has.
+  Values rolledLoop(Value from, Value to, Value step, ValueRange inits,
+                    function_ref<Values(Value, ValueRange)> body);
   /// `body` by one producing thread.
   void elect(function_ref<void()> body);
 };

@@ -519,30 +519,33 @@ void Matmul::pack(Value sub, const Slice &slice, Value panelRow) {
                    linesPerVector);
 }
 
-/// Brings the region's operands for row i: of each row only the panel's columns
-/// are read, too few for the CPU to see where it goes on.
+/// Brings what the region reads and writes for row i: of each row only the
+/// panel's columns are touched, too few for the CPU to see where it goes on.
 void Matmul::fetch(Value sub, Value i) {
   Value firstColumn = b.mul(sub, panelColumns());
   Row row;
-  for (auto [index, in] : llvm::enumerate(op.getIns())) {
-    PortAttr port = region.inPort(index);
+  auto bring = [&](Value rows, PortAttr port, bool isWrite) {
     if (!port.hasColumns() || port.getKind() == PortKind::Expert)
-      continue;
+      return;
     if (!row.expert)
       row = b.groupedRow(tables, b.add(firstRow, i), expert);
-    auto type = cast<MemRefType>(in.getType());
+    auto type = cast<MemRefType>(rows.getType());
     int64_t line = 64 * 8 / type.getElementTypeBitWidth();
     int64_t blocks = port.getCount(), each = panelColumns();
     bool apart = port.getLayout() != ColumnLayout::Interleave;
     for (int64_t block = 0; block < (apart ? blocks : 1); ++block)
       for (int64_t at = 0; at < (apart ? each : each * blocks); at += line)
         memref::PrefetchOp::create(
-            b, in,
+            b, rows,
             ValueRange{b.rowIndex(port, row),
                        b.add(b.mul(firstColumn, apart ? 1 : blocks),
                              block * region.width + at)},
-            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
-  }
+            isWrite, /*localityHint=*/3, /*isDataCache=*/true);
+  };
+  for (auto [index, in] : llvm::enumerate(op.getIns()))
+    bring(in, region.inPort(index), /*isWrite=*/false);
+  for (auto [index, out] : llvm::enumerate(op.getOuts()))
+    bring(out, region.outPort(index), /*isWrite=*/true);
 }
 
 /// The rowwise region on the panel's columns of some rows, the first of which

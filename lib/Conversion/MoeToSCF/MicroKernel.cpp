@@ -9,6 +9,10 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+/// Contraction steps of a loop's round. The loop's own instructions cost where
+/// two threads share a core: each gets half of what the core can start.
+constexpr int64_t kUnroll = 4;
+
 Tile mlir::moe::chooseTile(const CPUTarget &target, Type compute,
                            int64_t multiple, int64_t width) {
   // Accumulators, in vectors of 16, that leave registers for the panel's
@@ -108,11 +112,20 @@ void mlir::moe::emitTile(KernelEmitter &b, Tile tile, ProductKind kind,
     return columns;
   };
   for (const Product &product : products) {
-    sum = b.carry(b.index(0), product.steps, 1, sum,
-                  [&](Value k, ValueRange sum) {
-                    return step(sum, panelRow(product, k),
-                                [&](int64_t i) { return product.a(i, k); });
-                  });
+    auto steps = [&](Value first, Value last, int64_t each) {
+      sum = b.carry(first, last, each, sum, [&](Value k, ValueRange sum) {
+        Values next(sum);
+        for (int64_t i = 0; i < each; ++i) {
+          Value at = b.add(k, i);
+          next = step(next, panelRow(product, at),
+                      [&](int64_t row) { return product.a(row, at); });
+        }
+        return next;
+      });
+    };
+    Value most = b.mul(b.div(product.steps, kUnroll), kUnroll);
+    steps(b.index(0), most, kUnroll);
+    steps(most, product.steps, 1);
     if (product.last)
       sum = step(sum, panelRow(product, product.steps), product.last);
   }

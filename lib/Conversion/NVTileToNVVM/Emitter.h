@@ -3,15 +3,13 @@
 #ifndef MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
 #define MOE_LIB_CONVERSION_NVTILETONVVM_EMITTER_H
 
+#include "moe/Conversion/IntegerBuilder.h"
 #include "moe/Conversion/NVTileToNVVM/ScalarMath.h"
 #include "moe/Dialect/NVTile/IR/NVTile.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/Transforms/DialectConversion.h"
 
 namespace mlir::nvtile {
@@ -21,78 +19,18 @@ constexpr StringRef kSharedMemory = "nvtile_shared";
 /// Where a ring or staging lies in it (bytes), once it is laid out.
 constexpr StringRef kOffsetAttr = "nvtile.offset";
 
-/// A builder of i32 arithmetic, addresses and waits.
-struct Emitter : ImplicitLocOpBuilder {
+/// A builder of addresses and waits.
+struct Emitter : moe::IntegerBuilder {
   Emitter(Operation *op, ConversionPatternRewriter &rewriter)
-      : ImplicitLocOpBuilder(op->getLoc(), rewriter) {}
+      : IntegerBuilder(op->getLoc(), rewriter) {}
 
   using Values = SmallVector<Value>;
 
-  Value i32(int64_t value) {
-    return arith::ConstantIntOp::create(*this, value, 32);
-  }
   Value i64(int64_t value) {
     return arith::ConstantIntOp::create(*this, value, 64);
   }
   Value f32(double value) {
     return arith::ConstantOp::create(*this, getF32FloatAttr(value));
-  }
-  /// Arithmetic on equal types; a number becomes a constant of the other side.
-  template <typename Op> Value op(Value a, Value b) {
-    return Op::create(*this, a, b);
-  }
-  template <typename Op> Value op(Value a, int64_t b) {
-    return Op::create(*this, a,
-                      arith::ConstantIntOp::create(
-                          *this, b, a.getType().getIntOrFloatBitWidth()));
-  }
-  template <typename T> Value add(Value a, T b) {
-    return op<arith::AddIOp>(a, b);
-  }
-  template <typename T> Value sub(Value a, T b) {
-    return op<arith::SubIOp>(a, b);
-  }
-  template <typename T> Value mul(Value a, T b) {
-    return op<arith::MulIOp>(a, b);
-  }
-  template <typename T> Value div(Value a, T b) {
-    return op<arith::DivUIOp>(a, b);
-  }
-  template <typename T> Value rem(Value a, T b) {
-    return op<arith::RemUIOp>(a, b);
-  }
-  template <typename T> Value band(Value a, T b) {
-    return op<arith::AndIOp>(a, b);
-  }
-  template <typename T> Value bor(Value a, T b) {
-    return op<arith::OrIOp>(a, b);
-  }
-  template <typename T> Value bxor(Value a, T b) {
-    return op<arith::XOrIOp>(a, b);
-  }
-  template <typename T> Value shr(Value a, T b) {
-    return op<arith::ShRUIOp>(a, b);
-  }
-  template <typename T> Value shl(Value a, T b) {
-    return op<arith::ShLIOp>(a, b);
-  }
-  template <typename T> Value minimum(Value a, T b) {
-    return op<arith::MinSIOp>(a, b);
-  }
-  Value compare(arith::CmpIPredicate predicate, Value a, Value b) {
-    return arith::CmpIOp::create(*this, predicate, a, b);
-  }
-  Value compare(arith::CmpIPredicate predicate, Value a, int64_t b) {
-    return compare(predicate, a, i32(b));
-  }
-  template <typename T> Value equal(Value a, T b) {
-    return compare(arith::CmpIPredicate::eq, a, b);
-  }
-  template <typename T> Value less(Value a, T b) {
-    return compare(arith::CmpIPredicate::slt, a, b);
-  }
-  template <typename T> Value atLeast(Value a, T b) {
-    return compare(arith::CmpIPredicate::sge, a, b);
   }
   Value widen(Value a) {
     return arith::ExtSIOp::create(*this, getI64Type(), a);
@@ -106,22 +44,6 @@ struct Emitter : ImplicitLocOpBuilder {
   Value thread() { return NVVM::ThreadIdXOp::create(*this, getI32Type()); }
   Value lane() { return band(thread(), 31); }
   Value warp() { return band(shr(thread(), 5), 3); }
-
-  void when(Value condition, function_ref<void()> body) {
-    auto branch = scf::IfOp::create(*this, condition, /*withElse=*/false);
-    OpBuilder::InsertionGuard guard(*this);
-    setInsertionPointToStart(branch.thenBlock());
-    body();
-  }
-  void either(Value condition, function_ref<void()> yes,
-              function_ref<void()> no) {
-    auto branch = scf::IfOp::create(*this, condition, /*withElse=*/true);
-    OpBuilder::InsertionGuard guard(*this);
-    setInsertionPointToStart(branch.thenBlock());
-    yes();
-    setInsertionPointToStart(branch.elseBlock());
-    no();
-  }
 
   /// Bytes further in shared or global memory.
   Value shared(Value base, Value bytes) {

@@ -97,30 +97,44 @@ struct ConvertMap : OpConversionPattern<MapOp> {
     SmallVector<Values> operands;
     for (Value fragment : adaptor.getFragments())
       operands.push_back(b.unpack(fragment));
-    // An element after the other, so that few values wait in registers.
+    // A pair of elements after the other, so that few values wait in registers.
+    // One instruction rounds both: where each f16 was rounded by one of its own
+    // and again with its neighbour, ptxas serialized the products (C7514).
     SmallVector<Values> results(op.getNumResults());
-    Values low(op.getNumResults());
-    for (int64_t i = 0; i < whole.getRegisters(); ++i) {
-      IRMapping mapping;
+    for (int64_t i = 0; i < whole.getRegisters(); i += 2) {
+      IRMapping pair[2];
       for (auto [index, argument] : llvm::enumerate(body.getArguments())) {
         auto type = cast<FragmentType>(op.getFragments()[index].getType());
-        mapping.map(argument,
-                    broadcastValue(type, operands[index], whole, i, b));
+        for (int64_t side = 0; side < 2; ++side)
+          pair[side].map(argument, broadcastValue(type, operands[index], whole,
+                                                  i + side, b));
       }
-      for (Operation &inner : body.without_terminator())
-        emitScalarMath(&inner, mapping, b);
+      auto both = [&](Value value) -> std::pair<Value, Value> {
+        return {pair[0].lookupOrDefault(value), pair[1].lookupOrDefault(value)};
+      };
+      for (Operation &inner : body.without_terminator()) {
+        if (auto round = dyn_cast<arith::TruncFOp>(inner);
+            round && round.getIn().getType().isF32()) {
+          auto [low, high] = both(round.getIn());
+          Value rounded = roundPair(low, high, round.getType(), b);
+          for (int64_t side = 0; side < 2; ++side)
+            pair[side].map(round.getResult(), LLVM::ExtractElementOp::create(
+                                                  b, rounded, b.i32(side)));
+          continue;
+        }
+        for (IRMapping &mapping : pair)
+          emitScalarMath(&inner, mapping, b);
+      }
       for (auto [index, yielded] :
            llvm::enumerate(body.getTerminator()->getOperands())) {
-        Value value = mapping.lookupOrDefault(yielded);
+        auto [low, high] = both(yielded);
         Type element =
             cast<FragmentType>(op.getResult(index).getType()).getElementType();
         if (element.isF32())
-          results[index].push_back(value);
-        else if (i % 2 == 0)
-          low[index] = value;
+          llvm::append_values(results[index], low, high);
         else
           results[index].push_back(LLVM::BitcastOp::create(
-              b, b.getI32Type(), roundPair(low[index], value, element, b)));
+              b, b.getI32Type(), roundPair(low, high, element, b)));
       }
     }
     Values packed;

@@ -40,16 +40,16 @@ Value halves(Value first, Value second, bool high, Emitter &b) {
   return b.bor(b.band(first, 0xffff), b.shl(second, 16));
 }
 
-/// A warp's rows of 64 columns at `mine` as one fragment of 32 columns from
-/// `column`, or as two that alternate.
+/// A warp's rows of 64 columns at `mine` as one fragment of `columns` columns
+/// from `column`, or as two that alternate.
 SmallVector<Values> readColumns(Value mine, size_t count, int64_t column,
-                                Emitter &b) {
+                                int64_t columns, Emitter &b) {
   SmallVector<Values> fragments(count);
   if (count == 1) {
     SmallVector<Type> words(4, b.getI32Type());
     Type four = LLVM::LLVMStructType::getLiteral(b.getContext(), words);
     Value place = matrixPlace(b);
-    for (int64_t j = column / 16, end = j + 2; j < end; ++j) {
+    for (int64_t j = column / 16, end = j + columns / 16; j < end; ++j) {
       Value read = NVVM::LdMatrixOp::create(
           b, four, b.shared(mine, b.bxor(place, 32 * j)), 4,
           NVVM::MMALayout::row,
@@ -61,7 +61,7 @@ SmallVector<Values> readColumns(Value mine, size_t count, int64_t column,
   }
   Value place = pairsPlace(b);
   auto two = VectorType::get(2, b.getI32Type());
-  for (int64_t j = 0; j < 4; ++j)
+  for (int64_t j = column / 8, end = j + columns / 8; j < end; ++j)
     for (int64_t half = 0; half < 2; ++half) {
       Value at = b.shared(mine, b.add(b.bxor(place, 32 * j), 8 * 128 * half));
       Value pairs = b.load(two, at, 8);
@@ -90,9 +90,10 @@ void writeColumns(Value mine, ArrayRef<Values> fragments, int64_t column,
   }
   Value place = pairsPlace(b);
   auto two = VectorType::get(2, b.getI32Type());
-  for (int64_t j = 0; j < 4; ++j)
+  for (size_t i = 0; i < fragments[0].size(); i += 2)
     for (int64_t half = 0; half < 2; ++half) {
-      Value even = fragments[0][2 * j + half], odd = fragments[1][2 * j + half];
+      int64_t j = column / 8 + i / 2;
+      Value even = fragments[0][i + half], odd = fragments[1][i + half];
       Value pairs = LLVM::UndefOp::create(b, two);
       for (int64_t i = 0; i < 2; ++i)
         pairs = LLVM::InsertElementOp::create(b, pairs, halves(even, odd, i, b),
@@ -173,8 +174,10 @@ struct ConvertRead : OpConversionPattern<ReadOp> {
     Emitter b(op, rewriter);
     Value mine = warpRows(groupOf(op, adaptor, op.getRow(), b), b);
     Values read;
-    for (const Values &fragment :
-         readColumns(mine, op.getFragments().size(), op.getColumn(), b))
+    for (const Values &fragment : readColumns(
+             mine, op.getFragments().size(), op.getColumn(),
+             cast<FragmentType>(op.getFragments()[0].getType()).getColumns(),
+             b))
       read.push_back(b.pack(fragment));
     // One lane releases the stage for all, or another one writes here.
     NVVM::SyncWarpOp::create(b, b.i32(-1));

@@ -26,7 +26,7 @@ from typing import Any, Callable
 
 from . import layers
 from .measure import Timer, captured, clocks, kernel_times, peak_bytes
-from .report import backward_table, kernel_rates, kernel_table, plot, roofline, seconds, table
+from .report import alone_table, backward_table, kernel_rates, kernel_table, plot, roofline, seconds, table
 
 CONFIGURATIONS = [
     (40960, 768, 256, 128, 8), (40960, 768, 512, 64, 4), (40960, 768, 1024, 32, 2),
@@ -154,6 +154,12 @@ def run(T: int, d: int, n: int, E: int, K: int, rounds: int, routing: str, susta
         "saved bytes": {"ours": ours.saved, **{name: peer.saved for name, peer in peers.items()}}, "peak bytes": peak,
         "ms": {name: timer.median(name) for name in calls}, "spread": {name: timer.spread(name) for name in calls},
     }
+    kernels = {name: {part: kernel_times(getattr(way, part)) for part in ("forward", "backward")
+                      if part == "forward" or getattr(way, "repeats", True)}
+               for name, way in {"ours": ours, **peers}.items()}
+    # What is left where a caller's Python and launches are hidden.
+    result["kernels alone ms"] = {name: {part: sum(times.values()) / 1e3 for part, times in parts.items()}
+                                  for name, parts in kernels.items()}
     for part, work in (("forward", 6 * T * n * K * d), ("backward", 12 * T * n * K * d)):
         strict = seconds(roofline(T, d, n, E, K, T)[part], flops, copy)
         loose = seconds(roofline(T, d, n, E, K, T * K)[part], flops, copy)
@@ -161,7 +167,7 @@ def run(T: int, d: int, n: int, E: int, K: int, rounds: int, routing: str, susta
         if part == "backward":
             milliseconds.update({name: timer.median(f"{name} step") - timer.median(f"{name} forward")
                                  for name, peer in peers.items() if not peer.repeats})
-        kernels = kernel_times(getattr(ours, part))
+        mine = kernels["ours"][part]
 
         def over(peer: str, mine: str) -> Any:
             return milliseconds[peer] / milliseconds[mine] if peer in milliseconds else None
@@ -171,7 +177,7 @@ def run(T: int, d: int, n: int, E: int, K: int, rounds: int, routing: str, susta
             "over torch": over("torch", "ours"), "graph over torch's": over("torch graph", "ours graph"),
             "of strict roofline": strict * 1e3 / milliseconds["ours graph"],
             "of loose roofline": loose * 1e3 / milliseconds["ours graph"],
-            "kernels us": kernels, "kernels": kernel_rates(part, kernels, (T, d, n, E, K), flops, copy),
+            "kernels us": mine, "kernels": kernel_rates(part, mine, (T, d, n, E, K), flops, copy),
         }
     result["seconds"] = {"compiling and checking": compiled - begin, "all": time.monotonic() - begin}
     return result
@@ -222,6 +228,6 @@ def main(arguments: list[str] | None = None) -> int:
         gc.collect()
     print(f"\n{device}; {how}, {given.rounds} rounds in turn, medians; TFLOP/s")
     if results:
-        print(table(results), backward_table(results), kernel_table(results), sep="\n\n")
+        print(table(results), backward_table(results), alone_table(results), kernel_table(results), sep="\n\n")
         plot(results, given.out / "bench.png", device)
     return int(failed)

@@ -163,20 +163,26 @@ def scattermoe_layer(tensors: dict[str, Any], E: int) -> Callable[..., Any]:
 
 
 def sonic_layer(tensors: dict[str, Any], E: int) -> Callable[..., Any]:
-    """sonicmoe's layer for routes that are given; its gate and up columns alternate, so they are
-    interleaved before, outside of what is timed."""
+    """sonicmoe's layer for K routes a token (moe_TC_softmax_topk_layer of 0.1.2) without its router, for ids that
+    are given; it sorts in each call. Its gate and up columns alternate, so they are interleaved before, outside of
+    what is timed."""
     import torch
     from sonicmoe.enums import ActivationType
-    from sonicmoe.functional import moe_general_routing_inputs
+    from sonicmoe.functional import TC_topk_router_metadata_triton, _DownProjection, _UpProjection
 
     ids = tensors["ids"].int()
     T, K = ids.shape
-    token = torch.arange(T, device=DEVICE, dtype=torch.int32).repeat_interleave(K)
 
     def layer(x, gates, w1, w2):
-        stream = torch.cuda.current_stream().cuda_stream
-        return moe_general_routing_inputs(x, gates.reshape(-1), token, ids.reshape(-1), w1.permute(1, 2, 0), None,
-                                          w2.permute(1, 2, 0), None, E, stream, ActivationType.SWIGLU)[0]
+        def i32(count):
+            return torch.empty(count, dtype=torch.int32, device=DEVICE)
+
+        offsets, token, slot, place = i32(E + 1), i32(T * K), i32(T * K), i32(T * K)
+        TC_topk_router_metadata_triton(ids, E, i32(E), offsets, token, slot, place)
+        a, h = _UpProjection.apply(x, w1.permute(1, 2, 0), None, offsets, T * K, K, token, slot, place, None, False,
+                                   ActivationType.SWIGLU, False)
+        return _DownProjection.apply(a, h, w2.permute(1, 2, 0), None, gates.float(), offsets, T, K, token, slot, place,
+                                     None, False, ActivationType.SWIGLU)
 
     return layer
 

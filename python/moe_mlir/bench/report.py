@@ -113,6 +113,16 @@ def backward_table(results: list[dict[str, Any]]) -> str:
     return aligned(rows)
 
 
+def alone_table(results: list[dict[str, Any]]) -> str:
+    """The sums of all kernels' own times: what is left where Python and launches are hidden."""
+    ways = sorted({way for r in results for way in r["kernels alone ms"]}, key=lambda way: (way != "ours", way))
+    rows = [["kernels alone, ms", *(f"{way} {part}" for way in ways for part in ("forward", "backward"))]]
+    for r in results:
+        times = [r["kernels alone ms"].get(way, {}).get(part) for way in ways for part in ("forward", "backward")]
+        rows.append([name_of(r), *("-" if time is None else f"{time:.3f}" for time in times)])
+    return aligned(rows)
+
+
 def kernel_table(results: list[dict[str, Any]]) -> str:
     """Kernels: microseconds, TFLOP/s, GB/s, shares of their rooflines."""
     rows = [["T, d, n, E, K", "kernel", "us", "TFLOP/s", "GB/s", "strict", "loose"]]

@@ -64,7 +64,8 @@
 // CHECK-NOT:   nvtile.store_fragment
 
 // The sums of six parts, then those of four in their place: no T in it.
-// PLAN: moe.workspace = {align = 64 : i64, terms = [{const = 110592 : i64},
+// PLAN: moe.workspace = {align = 64 : i64, temporaries = [
+// PLAN-SAME: {after = [1], bytes = 272 : i64}, {after = [2], bytes = 110592 : i64}, {after = [1], bytes = 73728 : i64}]
 func.func @f(%o: memref<?xi32> {moe.dims = ["2*T"]}, %p: memref<?xi32> {moe.dims = ["2*T"]},
     %b: memref<4xi32> {moe.dims = [4]}, %e: memref<4xi32> {moe.dims = [4]},
     %x: memref<?x64xbf16> {moe.dims = ["T", 64]}, %dy: memref<?x72xbf16> {moe.dims = ["2*T", 72]},

@@ -3,8 +3,8 @@
 // RUN: moe-opt %s --moe-select-config --convert-moe-to-nvtile --moe-plan-workspace | FileCheck %s
 
 // CHECK-LABEL: func.func @f
-// CHECK-SAME: moe.workspace = {align = 64 : i64, terms = [
-// CHECK-SAME: {T = 512 : i64, const = 0 : i64}, {T = 512 : i64, const = 0 : i64}
+// CHECK-SAME: moe.workspace = {align = 64 : i64, temporaries = [
+// CHECK-SAME: {after = [0], bytes = "512*T"}, {after = [1], bytes = "512*T"}]
 func.func @f(%order: memref<?xi32> {moe.dims = ["2*T"]}, %position: memref<?xi32> {moe.dims = ["2*T"]},
     %begin: memref<4xi32> {moe.dims = [4]}, %end: memref<4xi32> {moe.dims = [4]},
     %x: memref<?x128xbf16> {moe.dims = ["T", 128]}, %w: memref<4x128x128xbf16> {moe.dims = [4, 128, 128]},

@@ -28,15 +28,17 @@ func.func @sort_counts(%n: memref<8xi64>, %o: memref<?xi32>, %p: memref<?xi32>,
 
 // -----
 
-// The micro-kernel: six rows by four vectors of 16 columns, whose sums leave
-// before the next tile. For few rows: 16 by 16 weights, transposed in registers,
+// The micro-kernel: six rows by four vectors of 16 columns, four steps a round.
+// The rows of the result that a tile writes are fetched before it, and its sums
+// leave before the next one. For few rows: 16 by 16 weights, transposed in registers,
 // for four rows.
 // CHECK-LABEL: func @matmul
 // CHECK:       scf.parallel
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<32x64xf32>
 // CHECK-DAG:   memref.alloca() {alignment = 64 : i64} : memref<8x64xf32>
+// CHECK:       memref.prefetch %{{.*}}[%{{.*}}, %{{.*}}], write, locality<3>, data : memref<?x64xbf16>
 // CHECK:       %{{.*}}:24 = scf.for
-// CHECK-COUNT-24: vector.fma
+// CHECK-COUNT-96: vector.fma
 // CHECK-NOT:   vector.fma
 // CHECK:       arith.truncf %{{.*}} : vector<16xf32> to vector<16xbf16>
 // CHECK:       vector.store
@@ -53,7 +55,8 @@ func.func @sort_counts(%n: memref<8xi64>, %o: memref<?xi32>, %p: memref<?xi32>,
 // BASE-NOT:    x86vector
 // DOT-LABEL:   func @matmul
 // DOT:         memref.alloca() {alignment = 64 : i64} : memref<16x64xi32>
-// DOT-COUNT-24: x86vector.avx512.dot
+// DOT-COUNT-96: x86vector.avx512.dot
+// DOT:         vector.store
 func.func @matmul(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
                   %e: memref<8xi32>, %x: memref<?x32xbf16>,
                   %w: memref<8x64x32xbf16>, %y: memref<?x64xbf16>) {
@@ -100,14 +103,18 @@ func.func @two_pairs(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,
 // -----
 
 // Both sides are packed 128 rows at a time, for tiles of six rows by four
-// vectors; with an expert's last rows a tile's sums are written.
+// vectors, four rows a round and those that are left one by one; with an
+// expert's last rows a tile's sums are written.
 // CHECK-LABEL: func @outer
 // CHECK:       memref.collapse_shape
 // CHECK:       scf.parallel
 // CHECK:       memref.alloca() {alignment = 64 : i64} : memref<129x64xf32>
 // CHECK:       memref.alloca() {alignment = 64 : i64} : memref<128x112xf32>
 // CHECK:       %{{.*}}:24 = scf.for
+// CHECK-COUNT-96: vector.fma
+// CHECK:       %{{.*}}:24 = scf.for
 // CHECK-COUNT-24: vector.fma
+// CHECK-NOT:   vector.fma
 // CHECK:       scf.if
 // CHECK:         vector.store %{{.*}}, %collapse_shape
 func.func @outer(%o: memref<?xi32>, %p: memref<?xi32>, %b: memref<8xi32>,

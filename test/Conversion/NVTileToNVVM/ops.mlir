@@ -5,6 +5,7 @@
 !acc = !nvtile.fragment<64x256>
 !part = !nvtile.fragment<64x32>
 !half = !nvtile.fragment<64x32, bf16>
+!quarter = !nvtile.fragment<64x16, bf16>
 !row = !nvtile.fragment<64x1>
 !column = !nvtile.fragment<1x32>
 
@@ -118,7 +119,12 @@ gpu.module @m {
   // CHECK: arith.mulf {{.*}} fastmath<contract>
   // CHECK: llvm.call_intrinsic "llvm.nvvm.ex2.approx.ftz.f32"
   // CHECK: nvvm.rcp.approx.ftz.f
+  // Two elements are rounded at once, in the region and after it.
+  // CHECK: %[[ROUNDED:.*]] = nvvm.convert.f32x2.to.bf16x2
+  // CHECK: llvm.extractelement %[[ROUNDED]]
+  // CHECK: llvm.extractelement %[[ROUNDED]]
   // CHECK: nvvm.convert.f32x2.to.bf16x2
+  // CHECK-NOT: arith.truncf
   // CHECK-COUNT-4: nvvm.shfl.sync
   // CHECK: llvm.store {{.*}} : f32, !llvm.ptr<1>
   // CHECK: llvm.store {{.*}} : vector<2xf32>, !llvm.ptr<1>
@@ -138,8 +144,10 @@ gpu.module @m {
       %0 = arith.mulf %x, %z : f32
       %1 = math.exp %0 : f32
       %2 = arith.divf %y, %1 : f32
-      %3 = arith.addf %w, %2 : f32
-      nvtile.yield %3, %2 : f32, f32
+      %stored = arith.truncf %2 : f32 to bf16
+      %3 = arith.extf %stored : bf16 to f32
+      %4 = arith.addf %w, %3 : f32
+      nvtile.yield %4, %2 : f32, f32
     }
     %sum = nvtile.row_sum %r#0 limit %c64 : !part -> !row
     nvtile.store_fragment %sum to %s[%p, %c0] end %p limit %c1 : !row, memref<?x1xf32>
@@ -155,6 +163,17 @@ gpu.module @m {
   // CHECK: nvvm.bar.warp.sync
   // CHECK: llvm.store {{.*}} : vector<2xi32>, !llvm.ptr<3>
   // CHECK: nvvm.stmatrix
+  // CHECK: nvvm.stmatrix
+  // Half as many columns: 4 loads of pairs, 4 stores, one matrix.
+  // CHECK-COUNT-4: llvm.load {{.*}} : !llvm.ptr<3> -> vector<2xi32>
+  // CHECK-NOT: llvm.load
+  // CHECK: nvvm.bar.warp.sync
+  // CHECK-COUNT-4: llvm.store {{.*}} : vector<2xi32>, !llvm.ptr<3>
+  // CHECK-NOT: llvm.store
+  // CHECK: nvvm.ldmatrix
+  // CHECK-NOT: nvvm.ldmatrix
+  // CHECK: nvvm.stmatrix
+  // CHECK-NOT: nvvm.stmatrix
   // CHECK: nvvm.fence.proxy
   // CHECK: nvvm.barrier
   // CHECK: nvvm.cp.async.bulk.tensor.global.shared.cta
@@ -168,6 +187,10 @@ gpu.module @m {
     %h:2 = nvtile.read %ring[%p] tile 1 row 0 column 0 warpgroup %c0 : !ring -> !half, !half
     nvtile.write %h#0, %h#1 to %ring[%p] tile 1 row 0 column 0 warpgroup %c0 : !half, !half to !ring
     nvtile.write %h#1 to %ring[%p] tile 0 row 0 column 32 warpgroup %c0 : !half to !ring
+    %q:2 = nvtile.read %ring[%p] tile 1 row 0 column 16 warpgroup %c0 : !ring -> !quarter, !quarter
+    nvtile.write %q#0, %q#1 to %ring[%p] tile 1 row 0 column 16 warpgroup %c0 : !quarter, !quarter to !ring
+    %r = nvtile.read %ring[%p] tile 0 row 0 column 48 warpgroup %c0 : !ring -> !quarter
+    nvtile.write %r to %ring[%p] tile 0 row 0 column 48 warpgroup %c0 : !quarter to !ring
     nvtile.publish warpgroup %c0
     nvtile.store %ring[%p] tile 1 from 0 warpgroup %c0 to %map[%c0, %p] or %o[%p, %c0] end %p limit %c64
         : !ring, !nvtile.tensor_map<bf16>, memref<?x64xbf16>

@@ -143,7 +143,7 @@ func.func @f(%a: !nvtile.fragment<64x64>) {
 // -----
 
 func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32) {
-  // expected-error @below {{column is 0 or, for one fragment, 32, got 16}}
+  // expected-error @below {{column is a multiple of 32 below 64, got 16}}
   %h = nvtile.read %r[%p] tile 1 row 128 column 16 warpgroup %p : !nvtile.ring<4 x [128, 256]> -> !nvtile.fragment<64x32, bf16>
   return
 }
@@ -184,7 +184,7 @@ func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32) {
 // -----
 
 func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %a: !nvtile.fragment<64x64, bf16>) {
-  // expected-error @below {{takes 64x32 of bf16 or f16, got '!nvtile.fragment<64x64, bf16>'}}
+  // expected-error @below {{takes 64x16 or 64x32 of bf16 or f16, got '!nvtile.fragment<64x64, bf16>'}}
   nvtile.write %a to %r[%p] tile 1 row 0 column 0 warpgroup %p : !nvtile.fragment<64x64, bf16> to !nvtile.ring<4 x [128, 256]>
   return
 }
@@ -192,7 +192,7 @@ func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %a: !nvtile.fragment<64x
 // -----
 
 func.func @f(%r: !nvtile.ring<4 x [128, 256]>, %p: i32, %a: !nvtile.fragment<64x32, bf16>) {
-  // expected-error @below {{column is 0 or, for one fragment, 32, got 32}}
+  // expected-error @below {{column is a multiple of 32 below 32, got 32}}
   nvtile.write %a, %a to %r[%p] tile 1 row 0 column 32 warpgroup %p : !nvtile.fragment<64x32, bf16>, !nvtile.fragment<64x32, bf16> to !nvtile.ring<4 x [128, 256]>
   return
 }

@@ -13,15 +13,15 @@ module {}
 
 // MALFORMED: error: malformed manifest: entry 'f' is no object; compile the module again
 //--- malformed.mlir
-module attributes {moe.manifest = {abi = 1, entries = {f = 2}}} {}
+module attributes {moe.manifest = {abi = 2, entries = {f = 2}}} {}
 
 // MISSING: error: entry 'f' of moe.manifest has no function '_mlir_ciface_f': give the function llvm.emit_c_interface
 //--- missing.mlir
-module attributes {moe.manifest = {abi = 1, target = "cpu", entries = {f = {}}}} {}
+module attributes {moe.manifest = {abi = 2, target = "cpu", entries = {f = {}}}} {}
 
 // COUNT: error: entry 'f': moe.manifest says 1 memref arguments and no result, its C interface has 2 arguments
 //--- count.mlir
-module attributes {moe.manifest = {abi = 1, target = "cpu", entries = {f = {}}}} {
+module attributes {moe.manifest = {abi = 2, target = "cpu", entries = {f = {}}}} {
   llvm.func @_mlir_ciface_f(%x: !llvm.ptr, %w: !llvm.ptr) {
     llvm.return
   }

@@ -10,7 +10,7 @@
 // LLVM: fmul
 // LLVM: "target-cpu"="x86-64"
 
-// MANIFEST: "abi": 1
+// MANIFEST: "abi": 2
 // MANIFEST: "twice": {
 
 // SYMBOLS-NOT: expf
@@ -20,11 +20,11 @@
 // MAGIC: MOEC1
 
 module attributes {moe.manifest = {
-  abi = 1, target = "cpu", compiler = "test",
+  abi = 2, target = "cpu", compiler = "test",
   entries = {twice = {
     inputs = [{name = "x", dtype = "float32", dims = ["T"]}],
     outputs = [{name = "out0", dtype = "float32", dims = ["T"], kind = "result"}],
-    symbols = ["T"], workspace = {align = 64, terms = []}, align = 4}}}} {
+    symbols = ["T"], workspace = {align = 64, temporaries = []}, align = 4}}}} {
   // A function of the user's may have the name of one in libm.
   llvm.func @expf(%x: f32) -> f32 {
     %two = llvm.mlir.constant(2.0 : f32) : f32

@@ -37,5 +37,5 @@
 // STAGE: error: no stage 'nowhere'; the stages are input, differentiated, expanded, fused, bufferized, loops, kernels, nvvm, llvm
 // OUT: error: '{{.*}}' cannot be written: {{.*}}
 
-module attributes {moe.manifest = {abi = 1, target = "cpu", entries = {}}} {
+module attributes {moe.manifest = {abi = 2, target = "cpu", entries = {}}} {
 }

@@ -102,7 +102,8 @@ def ConvertMoeToNVTile : Pass<"convert-moe-to-nvtile", "::mlir::ModuleOp"> {
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
     "::mlir::gpu::GPUDialect", "::mlir::memref::MemRefDialect",
-    "::mlir::scf::SCFDialect", "::mlir::nvtile::NVTileDialect"];
+    "::mlir::scf::SCFDialect", "::mlir::nvtile::NVTileDialect",
+    "::mlir::LLVM::LLVMDialect"];
 }
 
 #endif // MOE_CONVERSION_MOETONVTILE_PASSES_TD

@@ -62,17 +62,20 @@ static void printPort(OpAsmPrinter &printer, PortAttr port, bool withOrder) {
 }
 
 //===----------------------------------------------------------------------===//
-// ins(%x : type port, ...)
+// ins(%x : type port, ...), and outs with operands or with types alone
 //===----------------------------------------------------------------------===//
 
-static ParseResult parseIns(OpAsmParser &parser, Operands &operands,
-                            SmallVectorImpl<Type> &types, ArrayAttr &ports,
-                            std::optional<RowOrder> order) {
+/// Without `operands`, types and ports alone.
+static ParseResult parsePorts(OpAsmParser &parser, Operands *operands,
+                              SmallVectorImpl<Type> &types, ArrayAttr &ports,
+                              std::optional<RowOrder> order) {
   SmallVector<Attribute> parsed;
   auto parseOne = [&]() -> ParseResult {
     PortAttr port;
-    if (parser.parseOperand(operands.emplace_back()) ||
-        parser.parseColonType(types.emplace_back()) ||
+    if (operands &&
+        (parser.parseOperand(operands->emplace_back()) || parser.parseColon()))
+      return failure();
+    if (parser.parseType(types.emplace_back()) ||
         parsePort(parser, port, order))
       return failure();
     parsed.push_back(port);
@@ -98,7 +101,7 @@ static void printIns(OpAsmPrinter &printer, OperandRange operands,
 static ParseResult parsePortOperands(OpAsmParser &parser, Operands &operands,
                                      SmallVectorImpl<Type> &types,
                                      ArrayAttr &ports, RowOrderAttr order) {
-  return parseIns(parser, operands, types, ports, order.getValue());
+  return parsePorts(parser, &operands, types, ports, order.getValue());
 }
 static void printPortOperands(OpAsmPrinter &printer, Operation *,
                               OperandRange operands, TypeRange types,
@@ -108,7 +111,7 @@ static void printPortOperands(OpAsmPrinter &printer, Operation *,
 static ParseResult parseKernelIns(OpAsmParser &parser, Operands &operands,
                                   SmallVectorImpl<Type> &types,
                                   ArrayAttr &ports) {
-  return parseIns(parser, operands, types, ports, std::nullopt);
+  return parsePorts(parser, &operands, types, ports, std::nullopt);
 }
 static void printKernelIns(OpAsmPrinter &printer, Operation *,
                            OperandRange operands, TypeRange types,
@@ -116,26 +119,10 @@ static void printKernelIns(OpAsmPrinter &printer, Operation *,
   printIns(printer, operands, types, ports, /*withOrder=*/true);
 }
 
-//===----------------------------------------------------------------------===//
-// outs(type port, ...) and outs(%init : type port, ...)
-//===----------------------------------------------------------------------===//
-
 static ParseResult parsePortResults(OpAsmParser &parser,
                                     SmallVectorImpl<Type> &types,
                                     ArrayAttr &ports, RowOrderAttr order) {
-  SmallVector<Attribute> parsed;
-  auto parseOne = [&]() -> ParseResult {
-    PortAttr port;
-    if (parser.parseType(types.emplace_back()) ||
-        parsePort(parser, port, order.getValue()))
-      return failure();
-    parsed.push_back(port);
-    return success();
-  };
-  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Paren, parseOne))
-    return failure();
-  ports = ArrayAttr::get(parser.getContext(), parsed);
-  return success();
+  return parsePorts(parser, nullptr, types, ports, order.getValue());
 }
 static void printPortResults(OpAsmPrinter &printer, Operation *,
                              TypeRange types, ArrayAttr ports, RowOrderAttr) {
@@ -156,7 +143,7 @@ static ParseResult parseKernelOuts(OpAsmParser &parser, Operands &operands,
                                    SmallVectorImpl<Type> &types,
                                    SmallVectorImpl<Type> &results,
                                    ArrayAttr &ports) {
-  if (parseIns(parser, operands, types, ports, std::nullopt))
+  if (parsePorts(parser, &operands, types, ports, std::nullopt))
     return failure();
   tensorsOf(types, results);
   return success();

@@ -138,6 +138,13 @@ std::optional<LinearExpr> LinearExpr::parse(StringRef text) {
   return text.trim().empty() ? std::nullopt : sum;
 }
 
+double LinearExpr::nominal() const {
+  double value = constant;
+  for (auto &[name, coefficient] : terms)
+    value += double(coefficient) * 4096;
+  return value;
+}
+
 std::string LinearExpr::str() const {
   std::string text;
   for (auto &[name, coefficient] : terms) {
@@ -280,6 +287,17 @@ evaluate(AffineExpr expr, ArrayRef<std::optional<LinearExpr>> operands,
   default:
     return std::nullopt;
   }
+}
+
+std::optional<LinearExpr> Dimensions::bytesOf(Value shaped) {
+  auto type = cast<ShapedType>(shaped.getType());
+  std::optional<LinearExpr> bytes =
+      llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  for (int64_t i = 0; bytes && i < type.getRank(); ++i) {
+    auto size = sizeOf(shaped, i);
+    bytes = size ? LinearExpr::mul(*bytes, *size) : std::nullopt;
+  }
+  return bytes;
 }
 
 std::optional<LinearExpr> Dimensions::valueOf(Value index) {

@@ -12,7 +12,7 @@ using namespace mlir;
 using namespace mlir::moe;
 
 /// The manifest's format; the runtime's kAbiVersion.
-static constexpr int64_t kManifestAbi = 1;
+static constexpr int64_t kManifestAbi = 2;
 
 /// NumPy's names.
 static StringRef dtypeName(Type type) {

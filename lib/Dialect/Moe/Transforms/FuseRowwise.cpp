@@ -17,7 +17,8 @@ using namespace mlir::moe;
 namespace {
 
 /// The kernels that `guest` may join, first choice first.
-using FindHosts = function_ref<SmallVector<Operation *>(MapRowsOp guest)>;
+using Hosts = llvm::SmallSetVector<Operation *, 4>;
+using FindHosts = function_ref<void(MapRowsOp guest, Hosts &hosts)>;
 
 template <typename Op> SmallVector<Op> collect(func::FuncOp function) {
   SmallVector<Op> ops;
@@ -32,7 +33,9 @@ bool fuseOne(func::FuncOp function, StringRef pass, FindHosts findHosts,
              bool explain) {
   for (MapRowsOp guest : collect<MapRowsOp>(function)) {
     SmallVector<std::pair<Operation *, std::string>> refusals;
-    for (Operation *host : findHosts(guest)) {
+    Hosts hosts;
+    findHosts(guest, hosts);
+    for (Operation *host : hosts) {
       std::string why;
       std::unique_ptr<RowKernel> joined = join(host, guest, why);
       if (!joined) {
@@ -96,15 +99,14 @@ bool sharesRows(GroupedMatmulOp host, MapRowsOp guest) {
 struct MoeFuseEpilogues : moe::impl::MoeFuseEpiloguesBase<MoeFuseEpilogues> {
   void runOnOperation() override {
     func::FuncOp function = getOperation();
-    fuseAll(function, getArgument(), [&](MapRowsOp guest) {
-      SmallVector<Operation *> hosts;
+    fuseAll(function, getArgument(), [&](MapRowsOp guest, Hosts &hosts) {
       if (!guest.getAssignment())
-        return hosts;
+        return;
       // The last product first: it may read what the others write.
       auto products = collect<GroupedMatmulOp>(function);
       for (GroupedMatmulOp host : llvm::reverse(products))
         if (feeds(host, guest))
-          hosts.push_back(host);
+          hosts.insert(host);
       for (GroupedMatmulOp host : llvm::reverse(products)) {
         bool reads = llvm::any_of(host.getIns(), [&](Value in) {
           return in.getDefiningOp() == guest;
@@ -112,39 +114,30 @@ struct MoeFuseEpilogues : moe::impl::MoeFuseEpiloguesBase<MoeFuseEpilogues> {
         if (!feeds(host, guest) &&
             host.getAssignment() == guest.getAssignment() &&
             (reads || sharesRows(host, guest)))
-          hosts.push_back(host);
+          hosts.insert(host);
       }
-      return hosts;
     });
   }
 };
 
 struct MoeFuseRowwise : moe::impl::MoeFuseRowwiseBase<MoeFuseRowwise> {
   void runOnOperation() override {
-    func::FuncOp function = getOperation();
-    fuseAll(function, getArgument(), [&](MapRowsOp guest) {
-      SmallVector<Operation *> hosts;
+    fuseAll(getOperation(), getArgument(), [](MapRowsOp guest, Hosts &hosts) {
       for (Value in : guest.getIns())
         if (auto host = in.getDefiningOp<MapRowsOp>())
-          if (!llvm::is_contained(hosts, host.getOperation()))
-            hosts.push_back(host);
-      return hosts;
+          hosts.insert(host);
     });
   }
 };
 
 struct MoeFusePrologues : moe::impl::MoeFuseProloguesBase<MoeFusePrologues> {
   void runOnOperation() override {
-    func::FuncOp function = getOperation();
-    fuseAll(function, getArgument(), [&](MapRowsOp guest) {
-      SmallVector<Operation *> hosts;
+    fuseAll(getOperation(), getArgument(), [](MapRowsOp guest, Hosts &hosts) {
       if (!guest.getAssignment())
-        return hosts;
+        return;
       for (Operation *user : guest->getUsers())
-        if (isa<CombineRowsOp, ReduceExpertsOp>(user) && isRowKernel(user) &&
-            !llvm::is_contained(hosts, user))
-          hosts.push_back(user);
-      return hosts;
+        if (isa<CombineRowsOp, ReduceExpertsOp>(user) && isRowKernel(user))
+          hosts.insert(user);
     });
   }
 };

@@ -4,7 +4,7 @@
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Interfaces/ViewLikeInterface.h"
-#include "llvm/Support/MathExtras.h"
+#include "llvm/ADT/SmallBitVector.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEPLANWORKSPACE
@@ -20,18 +20,17 @@ static constexpr int64_t kAlignment = 64;
 
 namespace {
 
-/// One allocation: its size in bytes, and the first and last op (by number in
-/// the function) that touch it.
+/// One allocation: its size in bytes, the first and last op (by number in the
+/// function) that touch it, and the temporaries that lie below it.
 struct Temporary {
   memref::AllocOp alloc;
   LinearExpr bytes;
   unsigned first, last;
-};
+  SmallVector<unsigned> after;
 
-/// A part of the workspace that temporaries use one after another.
-struct Part {
-  LinearExpr bytes;
-  SmallVector<unsigned> temporaries;
+  bool livesWith(const Temporary &other) const {
+    return first <= other.last && other.first <= last;
+  }
 };
 
 class Planner {
@@ -43,7 +42,9 @@ public:
 private:
   LogicalResult collect();
   void findLifetime(Temporary &temporary);
-  void assignParts();
+  double sizeOf(ArrayRef<unsigned> order) const;
+  SmallVector<unsigned> bestOrder() const;
+  void layOut();
   LogicalResult rewrite();
   FailureOr<Value> materialize(OpBuilder &b, const LinearExpr &expr);
 
@@ -51,22 +52,9 @@ private:
   Dimensions &dims;
   DenseMap<Operation *, unsigned> numbers;
   SmallVector<Temporary> temporaries;
-  SmallVector<Part> parts;
 };
 
 } // namespace
-
-/// Bytes of a buffer, where they are linear in the symbols.
-static std::optional<LinearExpr> bytesOf(Dimensions &dims, Value buffer) {
-  auto type = cast<MemRefType>(buffer.getType());
-  std::optional<LinearExpr> bytes =
-      llvm::divideCeil(type.getElementTypeBitWidth(), 8);
-  for (int64_t i = 0; bytes && i < type.getRank(); ++i) {
-    auto size = dims.sizeOf(buffer, i);
-    bytes = size ? LinearExpr::mul(*bytes, *size) : std::nullopt;
-  }
-  return bytes;
-}
 
 LogicalResult Planner::collect() {
   unsigned number = 0;
@@ -82,12 +70,12 @@ LogicalResult Planner::collect() {
     if (!alloc.getType().getLayout().isIdentity())
       return alloc.emitOpError() << "has the layout " << alloc.getType()
                                  << "; only row-major buffers are planned";
-    auto bytes = bytesOf(dims, alloc);
+    auto bytes = dims.bytesOf(alloc);
     if (!bytes)
       return alloc.emitOpError()
              << "has a size that is not linear in the sizes of the function's "
                 "arguments, so the host could not tell the workspace's";
-    temporaries.push_back({alloc, *bytes, 0, 0});
+    temporaries.push_back({alloc, *bytes, 0, 0, {}});
     findLifetime(temporaries.back());
   }
   return success();
@@ -116,64 +104,87 @@ void Planner::findLifetime(Temporary &temporary) {
   }
 }
 
-/// The value of an expression for a layer of a usual size: sizes are compared
-/// by it.
-static double nominal(const LinearExpr &expr) {
-  double value = expr.getConstant();
-  for (auto &[name, coefficient] : expr.getTerms())
-    value += double(coefficient) * 4096;
-  return value;
-}
-
-/// The least linear expression that is at least both for symbols >= 0.
-static LinearExpr atLeast(const LinearExpr &a, const LinearExpr &b) {
-  LinearExpr bound(std::max(a.getConstant(), b.getConstant()));
-  llvm::StringSet<> names;
-  for (auto *expr : {&a, &b})
-    for (auto &[name, coefficient] : expr->getTerms()) {
-      if (!names.insert(name).second)
-        continue;
-      auto in = [&, name = name](const LinearExpr &e) -> int64_t {
-        auto it = e.getTerms().find(name);
-        return it == e.getTerms().end() ? 0 : it->second;
-      };
-      int64_t larger = std::max(in(a), in(b));
-      auto term = LinearExpr::mul(LinearExpr::symbol(name), larger);
-      bound = *LinearExpr::add(bound, *term);
-    }
-  return bound;
-}
-
-/// Largest first, each goes where it adds least to the workspace.
-void Planner::assignParts() {
-  SmallVector<unsigned> order(
-      llvm::to_vector(llvm::seq<unsigned>(temporaries.size())));
-  llvm::sort(order, [&](unsigned a, unsigned b) {
-    double sizeA = nominal(temporaries[a].bytes);
-    double sizeB = nominal(temporaries[b].bytes);
-    return sizeA != sizeB ? sizeA > sizeB : a < b;
-  });
-  for (unsigned index : order) {
-    const Temporary &temporary = temporaries[index];
-    Part *best = nullptr;
-    double bestGrowth = nominal(temporary.bytes);
-    for (Part &part : parts) {
-      bool busy = llvm::any_of(part.temporaries, [&](unsigned other) {
-        return temporaries[other].first <= temporary.last &&
-               temporary.first <= temporaries[other].last;
-      });
-      double growth =
-          nominal(atLeast(part.bytes, temporary.bytes)) - nominal(part.bytes);
-      if (busy || growth >= bestGrowth)
-        continue;
-      best = &part;
-      bestGrowth = growth;
-    }
-    if (!best)
-      best = &parts.emplace_back(Part{temporary.bytes, {}});
-    best->bytes = atLeast(best->bytes, temporary.bytes);
-    best->temporaries.push_back(index);
+/// Bytes of a workspace in which each temporary of the order lies above all
+/// that came before it and live when it does.
+double Planner::sizeOf(ArrayRef<unsigned> order) const {
+  double size = 0;
+  SmallVector<double> ends;
+  for (auto [i, index] : llvm::enumerate(order)) {
+    double end = 0;
+    for (size_t below = 0; below < i; ++below)
+      if (temporaries[order[below]].livesWith(temporaries[index]))
+        end = std::max(end, ends[below]);
+    end += temporaries[index].bytes.nominal();
+    ends.push_back(end);
+    size = std::max(size, end);
   }
+  return size;
+}
+
+/// The best of a few orders, then of those with two temporaries exchanged.
+SmallVector<unsigned> Planner::bestOrder() const {
+  SmallVector<unsigned> best;
+  double least = 0;
+  auto consider = [&](SmallVector<unsigned> order) {
+    double size = sizeOf(order);
+    if (!best.empty() && size >= least)
+      return false;
+    best = std::move(order);
+    least = size;
+    return true;
+  };
+  // Longest life, largest, and first used first.
+  using Key = std::pair<double, double>;
+  using KeyOf = Key (*)(const Temporary &, double);
+  for (KeyOf keyOf : {KeyOf([](const Temporary &t, double bytes) {
+                        return Key(t.last - t.first, bytes);
+                      }),
+                      KeyOf([](const Temporary &t, double bytes) {
+                        return Key(bytes, t.last - t.first);
+                      }),
+                      KeyOf([](const Temporary &t, double bytes) {
+                        return Key(-double(t.first), bytes);
+                      })}) {
+    auto order = llvm::to_vector(llvm::seq<unsigned>(0, temporaries.size()));
+    llvm::sort(order, [&](unsigned a, unsigned b) {
+      auto key = [&](unsigned i) {
+        return keyOf(temporaries[i], temporaries[i].bytes.nominal());
+      };
+      return key(a) != key(b) ? key(a) > key(b) : a < b;
+    });
+    consider(order);
+  }
+  for (bool better = true; better;) {
+    better = false;
+    for (size_t i = 0; i < best.size(); ++i)
+      for (size_t j = i + 1; j < best.size(); ++j) {
+        SmallVector<unsigned> order = best;
+        std::swap(order[i], order[j]);
+        better |= consider(std::move(order));
+      }
+  }
+  return best;
+}
+
+/// Puts the temporaries in order, and each above those that live when it does.
+void Planner::layOut() {
+  SmallVector<Temporary> ordered;
+  SmallVector<llvm::SmallBitVector> below;
+  for (unsigned index : bestOrder()) {
+    Temporary temporary = temporaries[index];
+    llvm::SmallBitVector all(temporaries.size());
+    // What lies below one of them already is not named again.
+    for (unsigned other = ordered.size(); other-- > 0;)
+      if (!all[other] && ordered[other].livesWith(temporary)) {
+        temporary.after.push_back(other);
+        all.set(other);
+        all |= below[other];
+      }
+    llvm::sort(temporary.after);
+    ordered.push_back(std::move(temporary));
+    below.push_back(all);
+  }
+  temporaries = std::move(ordered);
 }
 
 /// The expression as an index, from the arguments that bind its symbols.
@@ -221,48 +232,56 @@ LogicalResult Planner::rewrite() {
 
   OpBuilder b = OpBuilder::atBlockBegin(&function.getBody().front());
   Location loc = function.getLoc();
-  Value offset = arith::ConstantIndexOp::create(b, loc, 0);
-  SmallVector<Attribute> terms;
-  for (auto [i, part] : llvm::enumerate(parts)) {
-    for (unsigned t : part.temporaries) {
-      memref::AllocOp alloc = temporaries[t].alloc;
-      OpBuilder at(alloc);
-      Value view =
-          memref::ViewOp::create(at, alloc.getLoc(), alloc.getType(), workspace,
-                                 offset, alloc.getDynamicSizes());
-      alloc.replaceAllUsesWith(view);
-      alloc.erase();
+  SmallVector<Value> offsets, ends(temporaries.size());
+  SmallVector<Attribute> list;
+  for (auto [i, temporary] : llvm::enumerate(temporaries)) {
+    SmallVector<Attribute> after;
+    Value offset;
+    for (unsigned below : temporary.after) {
+      offset = offset ? arith::MaxUIOp::create(b, loc, offset, ends[below])
+                      : ends[below];
+      after.push_back(attrs.getI64IntegerAttr(below));
     }
-    SmallVector<NamedAttribute> term = {attrs.getNamedAttr(
-        "const", attrs.getI64IntegerAttr(part.bytes.getConstant()))};
-    for (auto &[name, coefficient] : part.bytes.getTerms())
-      term.push_back(
-          attrs.getNamedAttr(name, attrs.getI64IntegerAttr(coefficient)));
-    terms.push_back(attrs.getDictionaryAttr(term));
-    if (i + 1 == parts.size())
-      break;
-    // offset += roundup(bytes). The op that followed may be erased by now.
-    b.setInsertionPointAfterValue(offset);
-    auto bytes = materialize(
-        b, *LinearExpr::add(part.bytes, LinearExpr(kAlignment - 1)));
-    if (failed(bytes))
-      return failure();
-    Value mask = arith::ConstantIndexOp::create(b, loc, -kAlignment);
-    Value rounded = arith::AndIOp::create(b, loc, *bytes, mask);
-    offset = arith::AddIOp::create(b, loc, offset, rounded);
+    if (!offset)
+      offset = arith::ConstantIndexOp::create(b, loc, 0);
+    // end = roundup(offset + bytes), where something lies above.
+    if (llvm::any_of(temporaries, [&, i = i](const Temporary &other) {
+          return llvm::is_contained(other.after, i);
+        })) {
+      auto bytes = materialize(
+          b, *LinearExpr::add(temporary.bytes, LinearExpr(kAlignment - 1)));
+      if (failed(bytes))
+        return failure();
+      Value mask = arith::ConstantIndexOp::create(b, loc, -kAlignment);
+      Value rounded = arith::AndIOp::create(b, loc, *bytes, mask);
+      ends[i] = arith::AddIOp::create(b, loc, offset, rounded);
+    }
+    offsets.push_back(offset);
+    list.push_back(attrs.getDictionaryAttr(
+        {attrs.getNamedAttr("after", attrs.getArrayAttr(after)),
+         attrs.getNamedAttr("bytes", temporary.bytes.toAttribute(context))}));
+  }
+  for (auto [temporary, offset] : llvm::zip_equal(temporaries, offsets)) {
+    memref::AllocOp alloc = temporary.alloc;
+    OpBuilder at(alloc);
+    Value view =
+        memref::ViewOp::create(at, alloc.getLoc(), alloc.getType(), workspace,
+                               offset, alloc.getDynamicSizes());
+    alloc.replaceAllUsesWith(view);
+    alloc.erase();
   }
   function->setAttr(
       "moe.workspace",
       attrs.getDictionaryAttr(
           {attrs.getNamedAttr("align", attrs.getI64IntegerAttr(kAlignment)),
-           attrs.getNamedAttr("terms", attrs.getArrayAttr(terms))}));
+           attrs.getNamedAttr("temporaries", attrs.getArrayAttr(list))}));
   return success();
 }
 
 LogicalResult Planner::run() {
   if (failed(collect()))
     return failure();
-  assignParts();
+  layOut();
   return rewrite();
 }
 

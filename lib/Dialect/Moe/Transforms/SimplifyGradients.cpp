@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // moe-simplify-gradients: algebra on a joint function. See Passes.td.
+#include "SimplifyGradients.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
 #include "mlir/Analysis/TopologicalSortUtils.h"
@@ -17,34 +18,43 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
+//===----------------------------------------------------------------------===//
+// Rowwise products and sums
+//===----------------------------------------------------------------------===//
+
+std::optional<double> mlir::moe::getConstantFactor(Operation *op,
+                                                   Value assignment) {
+  auto rowwise = dyn_cast_or_null<RowwiseOp>(op);
+  if (!rowwise || rowwise.getAssignment() != assignment ||
+      rowwise.getOrder() != RowOrder::Grouped || rowwise.getIns().size() != 1 ||
+      rowwise.getNumResults() != 1 ||
+      !isPlain(rowwise.inPort(0), PortKind::Rows) ||
+      !isPlain(rowwise.outPort(0), PortKind::Rows))
+    return std::nullopt;
+  Block &block = rowwise.getBody().front();
+  auto product =
+      block.getTerminator()->getOperand(0).getDefiningOp<arith::MulFOp>();
+  if (!product || llvm::range_size(block) != 3)
+    return std::nullopt;
+  for (auto [value, other] : {std::pair(product.getLhs(), product.getRhs()),
+                              {product.getRhs(), product.getLhs()}}) {
+    FloatAttr factor;
+    if (other == block.getArgument(0) &&
+        matchPattern(value, m_Constant(&factor)))
+      return factor.getValueAsDouble();
+  }
+  return std::nullopt;
+}
+
+bool mlir::moe::isSumOfRows(Operation *op, Value assignment, RowOrder order) {
+  auto sum = dyn_cast_or_null<RowwiseOp>(op);
+  return sum && sum.getAssignment() == assignment &&
+         isBinary<arith::AddFOp>(sum, PortKind::Rows, order) &&
+         isPlain(sum.inPort(0), PortKind::Rows) &&
+         isPlain(sum.inPort(1), PortKind::Rows);
+}
+
 namespace {
-
-//===----------------------------------------------------------------------===//
-// Rowwise products
-//===----------------------------------------------------------------------===//
-
-bool isPlain(PortAttr port, PortKind kind) {
-  return port.getKind() == kind && port.getCount() == 1;
-}
-
-/// A rowwise op of two operands and one result that is `Op` of them.
-template <typename Op>
-bool isBinary(RowwiseOp op, PortKind result,
-              RowOrder order = RowOrder::Grouped) {
-  if (op.getOrder() != order || op.getIns().size() != 2 ||
-      op.getNumResults() != 1 || !isPlain(op.outPort(0), result))
-    return false;
-  Block &block = op.getBody().front();
-  if (llvm::range_size(block) != 2)
-    return false;
-  auto product = dyn_cast<Op>(block.front());
-  auto yield = cast<YieldOp>(block.getTerminator());
-  return product && yield.getOperand(0) == product &&
-         ((product.getLhs() == block.getArgument(0) &&
-           product.getRhs() == block.getArgument(1)) ||
-          (product.getLhs() == block.getArgument(1) &&
-           product.getRhs() == block.getArgument(0)));
-}
 
 /// rows * gate, by an op of one result.
 struct Scaled {
@@ -68,29 +78,6 @@ std::optional<Scaled> getScaledGather(Value value, Value assignment) {
   auto scaled = getScaled(value.getDefiningOp(), assignment);
   auto group = scaled ? scaled->rows.getDefiningOp<GroupOp>() : nullptr;
   return group && group.getAssignment() == assignment ? scaled : std::nullopt;
-}
-
-/// A rowwise op that joins two operands by `Op`.
-template <typename Op>
-Value buildRowwise(OpBuilder &b, Location loc, Value assignment, Value x,
-                   Value y, PortKind kindOfY, Type result,
-                   PortKind kindOfResult, RowOrder order = RowOrder::Grouped) {
-  MLIRContext *context = b.getContext();
-  auto port = [&](PortKind kind) -> Attribute {
-    return PortAttr::get(context, kind, order);
-  };
-  auto op = RowwiseOp::create(
-      b, loc, TypeRange(result), order, assignment, ValueRange{x, y},
-      b.getArrayAttr({port(PortKind::Rows), port(kindOfY)}),
-      b.getArrayAttr(port(kindOfResult)));
-  FloatType compute =
-      *getComputeType({x.getType(), y.getType(), result}, context);
-  OpBuilder::InsertionGuard guard(b);
-  Block *block = b.createBlock(&op.getBody());
-  Value u = block->addArgument(compute, loc);
-  Value v = block->addArgument(compute, loc);
-  YieldOp::create(b, loc, ValueRange(Op::create(b, loc, u, v).getResult()));
-  return op.getResult(0);
 }
 
 /// A sum of a product of two operands, beside other results, becomes an op of
@@ -243,39 +230,6 @@ struct MoveGateInWeightGrad : OpRewritePattern<WeightGradOp> {
 // Gates move out of sums of products
 //===----------------------------------------------------------------------===//
 
-/// rows * constant, by an op of one result; the constant.
-std::optional<double> getConstantFactor(Operation *op, Value assignment) {
-  auto rowwise = dyn_cast_or_null<RowwiseOp>(op);
-  if (!rowwise || rowwise.getAssignment() != assignment ||
-      rowwise.getOrder() != RowOrder::Grouped || rowwise.getIns().size() != 1 ||
-      rowwise.getNumResults() != 1 ||
-      !isPlain(rowwise.inPort(0), PortKind::Rows) ||
-      !isPlain(rowwise.outPort(0), PortKind::Rows))
-    return std::nullopt;
-  Block &block = rowwise.getBody().front();
-  auto product =
-      block.getTerminator()->getOperand(0).getDefiningOp<arith::MulFOp>();
-  if (!product || llvm::range_size(block) != 3)
-    return std::nullopt;
-  for (auto [value, other] : {std::pair(product.getLhs(), product.getRhs()),
-                              {product.getRhs(), product.getLhs()}}) {
-    FloatAttr factor;
-    if (other == block.getArgument(0) &&
-        matchPattern(value, m_Constant(&factor)))
-      return factor.getValueAsDouble();
-  }
-  return std::nullopt;
-}
-
-bool isSumOfRows(Operation *op, Value assignment,
-                 RowOrder order = RowOrder::Grouped) {
-  auto sum = dyn_cast_or_null<RowwiseOp>(op);
-  return sum && sum.getAssignment() == assignment &&
-         isBinary<arith::AddFOp>(sum, PortKind::Rows, order) &&
-         isPlain(sum.inPort(0), PortKind::Rows) &&
-         isPlain(sum.inPort(1), PortKind::Rows);
-}
-
 /// scatter(x) + (dY W to slot rows) -> scatter(x + dY W): products meet where
 /// gates leave sums. Rows without an expert are zero either way.
 struct AddBeforeScatter : OpRewritePattern<RowwiseOp> {
@@ -427,182 +381,6 @@ struct MoveGateOutOfSum : OpRewritePattern<RowwiseOp> {
     return rewriter.clone(*op, map)->getResult(0);
   }
 };
-
-//===----------------------------------------------------------------------===//
-// The gradient of a gate
-//===----------------------------------------------------------------------===//
-
-/// T*K rows in grouped or slot order.
-struct Rows {
-  Value value;
-  RowOrder order;
-
-  /// Of grouped rows: the slot rows that they are a copy of; and the reverse.
-  static Rows of(Value value, RowOrder order, Value assignment) {
-    auto group = value.getDefiningOp<GroupOp>();
-    if (order == RowOrder::Grouped && group &&
-        group.getFrom() == RowOrder::Slot &&
-        group.getAssignment() == assignment)
-      return of(group.getRows(), RowOrder::Slot, assignment);
-    auto scatter = value.getDefiningOp<ScatterOp>();
-    if (order == RowOrder::Slot && scatter &&
-        scatter.getAssignment() == assignment)
-      return of(scatter.getRows(), RowOrder::Grouped, assignment);
-    return {value, order};
-  }
-};
-
-/// The product that the rows are.
-ParallelLinearOp getProduct(Rows y, Value assignment) {
-  auto linear = y.value.getDefiningOp<ParallelLinearOp>();
-  return linear && linear.getTo() == y.order &&
-                 linear.getAssignment() == assignment
-             ? linear
-             : nullptr;
-}
-
-/// dO W without the gate, if it is computed anyway.
-ParallelLinearOp findBackward(Value dO, ParallelLinearOp forward) {
-  for (Operation *user : dO.getUsers()) {
-    auto linear = dyn_cast<ParallelLinearOp>(user);
-    if (linear && linear.getLhs() == dO && !linear.getBias() &&
-        linear.getWeights() == forward.getWeights() &&
-        linear.getAssignment() == forward.getAssignment() &&
-        linear.getFrom() == RowOrder::Grouped &&
-        linear.getTo() == RowOrder::Grouped &&
-        linear.getLayout() != forward.getLayout())
-      return linear;
-  }
-  return nullptr;
-}
-
-/// y = u + v, rows of one assignment.
-std::optional<std::pair<Rows, Rows>> getSum(Rows y, Value assignment) {
-  auto op = y.value.getDefiningOp<RowwiseOp>();
-  if (!op || op.getAssignment() != assignment ||
-      !isBinary<arith::AddFOp>(op, PortKind::Rows, y.order) ||
-      !isPlain(op.inPort(0), PortKind::Rows) ||
-      !isPlain(op.inPort(1), PortKind::Rows))
-    return std::nullopt;
-  return std::pair(Rows::of(op.getIns()[0], y.order, assignment),
-                   Rows::of(op.getIns()[1], y.order, assignment));
-}
-
-/// Whether <dO, y> needs products that are computed anyway, and no y.
-bool canMoveDot(Value dO, Rows y, Value assignment) {
-  if (ParallelLinearOp forward = getProduct(y, assignment))
-    return bool(findBackward(dO, forward));
-  auto sum = getSum(y, assignment);
-  return sum && canMoveDot(dO, sum->first, assignment) &&
-         canMoveDot(dO, sum->second, assignment);
-}
-
-/// The row sum of u * v; v may be a vector for each expert.
-struct Dot {
-  Value u, v;
-  PortKind kind = PortKind::Rows;
-};
-
-/// <dO, Y> -> <dO W, A> (+ <dO, b[e]>), where Y = A W^T (+ b), or a sum of
-/// such.
-void moveDot(OpBuilder &b, Location loc, Value dO, Rows y, Value assignment,
-             SmallVector<Dot> &dots) {
-  ParallelLinearOp forward = getProduct(y, assignment);
-  if (!forward) {
-    auto [u, v] = *getSum(y, assignment);
-    moveDot(b, loc, dO, u, assignment, dots);
-    moveDot(b, loc, dO, v, assignment, dots);
-    return;
-  }
-  ParallelLinearOp backward = findBackward(dO, forward);
-  Value a = forward.getLhs();
-  if (forward.getFrom() != RowOrder::Grouped)
-    a = GroupOp::create(b, loc, backward.getResult().getType(), a, assignment,
-                        forward.getFrom());
-  dots.push_back({backward.getResult(), a});
-  if (forward.getBias())
-    dots.push_back({dO, forward.getBias(), PortKind::Expert});
-}
-
-/// <U, c * (A W^T)> -> <c * (U W), A>, where (c * U) W is computed anyway: an
-/// adapter's dot becomes one with the rows that the adapter reads, which are
-/// those of `forward`.
-Value moveDotFurther(Dot dot, Value assignment, ParallelLinearOp &forward) {
-  Operation *factor = dot.v.getDefiningOp();
-  if (auto constant = getConstantFactor(factor, assignment)) {
-    auto same = llvm::find_if(dot.u.getUsers(), [&](Operation *user) {
-      return getConstantFactor(user, assignment) == constant;
-    });
-    if (same == dot.u.user_end())
-      return Value();
-    dot = {same->getResult(0), cast<RowwiseOp>(factor).getIns()[0]};
-  }
-  forward = dot.v.getDefiningOp<ParallelLinearOp>();
-  if (!forward || forward.getAssignment() != assignment || forward.getBias() ||
-      forward.getTo() != RowOrder::Grouped)
-    return Value();
-  ParallelLinearOp backward = findBackward(dot.u, forward);
-  return backward ? backward.getResult() : Value();
-}
-
-/// <U, A> + <V, A> -> <U + V, A>, where U + V is computed anyway.
-void mergeDots(SmallVector<Dot> &dots, Value assignment) {
-  for (Dot &dot : dots) {
-    if (dot.kind != PortKind::Rows)
-      continue;
-    ParallelLinearOp forward;
-    Value moved = moveDotFurther(dot, assignment, forward);
-    for (Dot &other : dots) {
-      if (!moved || other.kind != PortKind::Rows || moved == other.u)
-        continue;
-      Rows rows = Rows::of(other.v, RowOrder::Grouped, assignment);
-      if (rows.value != forward.getLhs() || rows.order != forward.getFrom())
-        continue;
-      auto sum = llvm::find_if(other.u.getUsers(), [&](Operation *user) {
-        return isSumOfRows(user, assignment) &&
-               llvm::is_contained(cast<RowwiseOp>(user).getIns(), moved);
-      });
-      if (sum == other.u.user_end())
-        continue;
-      other.u = sum->getResult(0);
-      dots.erase(&dot);
-      return mergeDots(dots, assignment);
-    }
-  }
-}
-
-bool isDot(RowwiseOp op) {
-  return op.getAssignment() && isBinary<arith::MulFOp>(op, PortKind::Sum) &&
-         isPlain(op.inPort(0), PortKind::Rows) &&
-         isPlain(op.inPort(1), PortKind::Rows);
-}
-
-/// The gradient of a gate on the output.
-bool moveGateGradient(RowwiseOp dot) {
-  if (!isDot(dot))
-    return false;
-  for (unsigned i : {1, 0}) {
-    Value dO = dot.getIns()[1 - i];
-    Rows y = Rows::of(dot.getIns()[i], RowOrder::Grouped, dot.getAssignment());
-    if (!canMoveDot(dO, y, dot.getAssignment()))
-      continue;
-    OpBuilder b(dot);
-    SmallVector<Dot> dots;
-    moveDot(b, dot.getLoc(), dO, y, dot.getAssignment(), dots);
-    mergeDots(dots, dot.getAssignment());
-    Value all;
-    for (const Dot &one : dots) {
-      Value sum = buildRowwise<arith::MulFOp>(
-          b, dot.getLoc(), dot.getAssignment(), one.u, one.v, one.kind,
-          dot.getResult(0).getType(), PortKind::Sum);
-      all = all ? arith::AddFOp::create(b, dot.getLoc(), all, sum) : sum;
-    }
-    dot.getResult(0).replaceAllUsesWith(all);
-    dot.erase();
-    return true;
-  }
-  return false;
-}
 
 //===----------------------------------------------------------------------===//
 // Products read rows where they lie

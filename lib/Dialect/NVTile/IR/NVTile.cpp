@@ -285,8 +285,8 @@ LogicalResult JoinOp::verify() {
   return success();
 }
 
-/// Fragments of a row of 64 columns of 16 bits: 32 columns from `column`, or
-/// the even ones and the odd ones.
+/// Fragments of a row of 64 columns of 16 bits: 16 or 32 columns from `column`,
+/// or as many even ones and odd ones.
 static LogicalResult verifyColumns(Operation *op, TypeRange types,
                                    int64_t column) {
   if (types.empty() || types.size() > 2)
@@ -295,12 +295,16 @@ static LogicalResult verifyColumns(Operation *op, TypeRange types,
   for (Type each : types) {
     auto type = cast<FragmentType>(each);
     if (type != types.front() || type.getRows() != 64 ||
-        type.getColumns() != kDepth / 2 || type.getElementType().isF32())
-      return op->emitOpError() << "takes 64x32 of bf16 or f16, got " << type;
+        (type.getColumns() != 16 && type.getColumns() != 32) ||
+        type.getElementType().isF32())
+      return op->emitOpError()
+             << "takes 64x16 or 64x32 of bf16 or f16, got " << type;
   }
-  if (column != 0 && (column != 32 || types.size() != 1))
-    return op->emitOpError()
-           << "column is 0 or, for one fragment, 32, got " << column;
+  int64_t step = cast<FragmentType>(types.front()).getColumns();
+  int64_t columns = kDepth / static_cast<int64_t>(types.size());
+  if (column < 0 || column % step || column >= columns)
+    return op->emitOpError() << "column is a multiple of " << step << " below "
+                             << columns << ", got " << column;
   return success();
 }
 

@@ -2,7 +2,7 @@
 
 // expected-error @below {{argument #0 of 'role' has no moe.role; run moe-to-destination-style first}}
 func.func @role(%x: memref<4xf32> {moe.name = "x", moe.dims = [4]}, %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-    attributes {moe.workspace = {align = 64 : i64, terms = []}} {
+    attributes {moe.workspace = {align = 64 : i64, temporaries = []}} {
   return
 }
 
@@ -10,7 +10,7 @@ func.func @role(%x: memref<4xf32> {moe.name = "x", moe.dims = [4]}, %w: memref<?
 
 // expected-error @below {{argument #0 of 'names', 'memref<4xf32>', cannot be described; moe-to-destination-style gives arguments names and dims, bufferization makes them memrefs}}
 func.func @names(%x: memref<4xf32> {moe.role = "input", moe.dims = [4]}, %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-    attributes {moe.workspace = {align = 64 : i64, terms = []}} {
+    attributes {moe.workspace = {align = 64 : i64, temporaries = []}} {
   return
 }
 
@@ -18,7 +18,7 @@ func.func @names(%x: memref<4xf32> {moe.role = "input", moe.dims = [4]}, %w: mem
 
 // expected-error @below {{moe.dims of argument #0 of 'dims' has "T*T", which is no linear expression of names, such as "2*T"}}
 func.func @dims(%x: memref<?xf32> {moe.name = "x", moe.role = "input", moe.dims = ["T*T"]}, %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-    attributes {moe.workspace = {align = 64 : i64, terms = []}} {
+    attributes {moe.workspace = {align = 64 : i64, temporaries = []}} {
   return
 }
 
@@ -26,7 +26,7 @@ func.func @dims(%x: memref<?xf32> {moe.name = "x", moe.role = "input", moe.dims 
 
 func.func @slots(%n: memref<i32> {moe.name = "n", moe.role = "input", moe.dims = []}, %b: memref<8xi32> {moe.name = "b", moe.role = "input", moe.dims = [8]},
                  %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-    attributes {moe.workspace = {align = 64 : i64, terms = []}} {
+    attributes {moe.workspace = {align = 64 : i64, temporaries = []}} {
   %c0 = arith.constant 0 : index
   %i = memref.load %n[] : memref<i32>
   %slots = arith.index_cast %i : i32 to index

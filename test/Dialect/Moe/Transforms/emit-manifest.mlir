@@ -15,13 +15,13 @@
 // BACKWARD:      forward = {align
 // BACKWARD-SAME:   outputs = [{dims = ["2*T", 4], dtype = "float32", kind = "result", name = "y"}, {dims = ["2*T"], dtype = "int32", kind = "table", name = "order"}
 
-// CHECK:      module attributes {moe.manifest = {abi = 1 : i64, compiler = "{{[0-9.]+}}", entries = {layer = {
+// CHECK:      module attributes {moe.manifest = {abi = 2 : i64, compiler = "{{[0-9.]+}}", entries = {layer = {
 // CHECK-SAME:   align = 1 : i64, constraints = [{expr = "2*T", max = 2147483647 : i64, message = "slots are counted in 32 bits", min = 0 : i64}],
 // CHECK-SAME:   inouts = [{dims = [8, 32, 16], dtype = "float32", name = "dw"}],
 // CHECK-SAME:   inputs = [{dims = ["T", 16], dtype = "bfloat16", name = "x"}, {dims = ["T", 2], dtype = "int64", name = "arg1"}, {dims = ["2*T", 32], dtype = "bfloat16", name = "arg2"}],
 // CHECK-SAME:   outputs = [{dims = ["2*T", 16], dtype = "bfloat16", kind = "saved", name = "out0"}],
 // CHECK-SAME:   symbols = ["T"],
-// CHECK-SAME:   workspace = {align = 64 : i64, terms = [{T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {const = 32 : i64}, {const = 32 : i64}]}
+// CHECK-SAME:   workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = 32 : i64}, {after = [2], bytes = 32 : i64}]}
 // CHECK-SAME: target = "cpu"}} {
 // CHECK-NOT:    memref.copy
 func.func @layer(%x: tensor<?x16xbf16> {moe.dims = ["T", 16], moe.name = "x"},

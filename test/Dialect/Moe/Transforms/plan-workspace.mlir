@@ -3,15 +3,15 @@
 // a is dead when c is made, b is not: c takes a's place.
 // CHECK-LABEL: func.func @share(
 // CHECK-SAME:    %[[W:[a-z0-9]+]]: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-// CHECK-SAME:    moe.workspace = {align = 64 : i64, terms = [{T = 192 : i64, const = 0 : i64}, {T = 64 : i64, const = 0 : i64}]}
+// CHECK-SAME:    moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "64*T"}, {after = [0], bytes = "192*T"}, {after = [0], bytes = "64*T"}]}
 // CHECK-DAG:     %[[C0:.*]] = arith.constant 0 : index
-// CHECK-DAG:     %[[C192:.*]] = arith.constant 192 : index
-// CHECK:         %[[BYTES:.*]] = arith.muli %{{.*}}, %[[C192]]
+// CHECK-DAG:     %[[C64:.*]] = arith.constant 64 : index
+// CHECK:         %[[BYTES:.*]] = arith.muli %{{.*}}, %[[C64]]
 // CHECK:         %[[UP:.*]] = arith.addi %[[BYTES]], %c63
 // CHECK:         %[[OFFSET:.*]] = arith.andi %[[UP]], %c-64
-// CHECK:         %[[A:.*]] = memref.view %[[W]][%[[C0]]][%{{.*}}] : memref<?xi8> to memref<?x48xf32>
-// CHECK:         %[[B:.*]] = memref.view %[[W]][%[[OFFSET]]][%{{.*}}] : memref<?xi8> to memref<?x16xf32>
-// CHECK:         %[[C:.*]] = memref.view %[[W]][%[[C0]]][%{{.*}}] : memref<?xi8> to memref<?x16xf32>
+// CHECK:         %[[A:.*]] = memref.view %[[W]][%[[OFFSET]]][%{{.*}}] : memref<?xi8> to memref<?x48xf32>
+// CHECK:         %[[B:.*]] = memref.view %[[W]][%[[C0]]][%{{.*}}] : memref<?xi8> to memref<?x16xf32>
+// CHECK:         %[[C:.*]] = memref.view %[[W]][%[[OFFSET]]][%{{.*}}] : memref<?xi8> to memref<?x16xf32>
 // CHECK-NOT:     memref.alloc
 func.func @share(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
                  %x48: memref<?x48xf32> {moe.dims = ["T", 48]},
@@ -33,9 +33,42 @@ func.func @share(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
 
 // -----
 
+// b lives with a and with c, which share a place: it begins where the larger of
+// them ends, whichever that is.
+// CHECK-LABEL: func.func @larger(
+// CHECK-SAME:    temporaries = [{after = [], bytes = "64*T"}, {after = [], bytes = 4096 : i64}, {after = [0, 1], bytes = "32*T"}]
+// CHECK-DAG:     %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG:     %[[C4096:.*]] = arith.constant 4096 : index
+// CHECK:         %[[END_A:.*]] = arith.andi
+// CHECK:         %[[END:.*]] = arith.maxui %[[END_A]], %[[C4096]]
+// CHECK:         memref.view %{{.*}}[%[[C0]]][%{{.*}}] : memref<?xi8> to memref<?x16xf32>
+// CHECK:         memref.view %{{.*}}[%[[END]]][%{{.*}}] : memref<?xi8> to memref<?x8xf32>
+// CHECK:         memref.view %{{.*}}[%[[C0]]][] : memref<?xi8> to memref<1024xf32>
+func.func @larger(%x: memref<?x16xf32> {moe.dims = ["T", 16]}, %x8: memref<?x8xf32> {moe.dims = ["T", 8]},
+                  %y: memref<1024xf32>) {
+  %c0 = arith.constant 0 : index
+  %t = memref.dim %x, %c0 : memref<?x16xf32>
+  %a = memref.alloc(%t) : memref<?x16xf32>
+  %b = memref.alloc(%t) : memref<?x8xf32>
+  %c = memref.alloc() : memref<1024xf32>
+  memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %x8, %b : memref<?x8xf32> to memref<?x8xf32>
+  memref.copy %a, %x : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %y, %c : memref<1024xf32> to memref<1024xf32>
+  memref.copy %b, %x8 : memref<?x8xf32> to memref<?x8xf32>
+  memref.copy %c, %y : memref<1024xf32> to memref<1024xf32>
+  memref.copy %c, %y : memref<1024xf32> to memref<1024xf32>
+  memref.copy %c, %y : memref<1024xf32> to memref<1024xf32>
+  return
+}
+
+// -----
+
 // The tables live as long as the assignment is used: nothing shares with them.
 // CHECK-LABEL: func.func @tables(
-// CHECK-SAME:    terms = [{T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {T = 8 : i64, const = 0 : i64}, {const = 32 : i64}, {const = 32 : i64}]
+// CHECK-SAME:    temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = 32 : i64}, {after = [2], bytes = 32 : i64}, {after = [3], bytes = "8*T"}]
 func.func @tables(%ids: memref<?x2xi32> {moe.dims = ["T", 2]},
                   %x: memref<?x1xf32> {moe.dims = ["T", 1]},
                   %y: memref<?x1xf32> {moe.dims = ["T", 1]}) {
@@ -72,7 +105,7 @@ func.func @tables(%ids: memref<?x2xi32> {moe.dims = ["T", 2]},
 
 // A view keeps its buffer alive.
 // CHECK-LABEL: func.func @views(
-// CHECK-SAME:    terms = [{const = 64 : i64}, {const = 64 : i64}]
+// CHECK-SAME:    temporaries = [{after = [], bytes = 64 : i64}, {after = [0], bytes = 64 : i64}]
 func.func @views(%x: memref<16xf32>, %y: memref<4x4xf32>) {
   %a = memref.alloc() : memref<16xf32>
   memref.copy %x, %a : memref<16xf32> to memref<16xf32>
@@ -88,7 +121,7 @@ func.func @views(%x: memref<16xf32>, %y: memref<4x4xf32>) {
 
 // No temporary: the argument is there all the same.
 // CHECK-LABEL: func.func @nothing(
-// CHECK-SAME:    memref<?xi8> {moe.name = "workspace", moe.role = "workspace"}) attributes {moe.workspace = {align = 64 : i64, terms = []}}
+// CHECK-SAME:    memref<?xi8> {moe.name = "workspace", moe.role = "workspace"}) attributes {moe.workspace = {align = 64 : i64, temporaries = []}}
 func.func @nothing(%x: memref<16xf32>) {
   return
 }

@@ -46,6 +46,8 @@ public:
   Attribute toAttribute(MLIRContext *context) const;
   static std::optional<LinearExpr> fromAttribute(Attribute attr);
   std::string str() const;
+  /// The value for a layer of a usual size, by which sizes are compared.
+  double nominal() const;
 
   bool operator==(const LinearExpr &other) const {
     return constant == other.constant && terms == other.terms;
@@ -72,6 +74,8 @@ public:
   /// The size of a tensor or memref, or the value of an index.
   std::optional<LinearExpr> sizeOf(Value shaped, unsigned dim);
   std::optional<LinearExpr> valueOf(Value index);
+  /// The bytes of a tensor or memref, where they are linear in the symbols.
+  std::optional<LinearExpr> bytesOf(Value shaped);
 
   /// Demands that two sizes be one; reports at `op` where they cannot.
   LogicalResult equate(Operation *op, StringRef what,

@@ -434,15 +434,60 @@ def MoeExpandCopies : Pass<"moe-expand-copies", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::mlir::linalg::LinalgDialect"];
 }
 
+def MoeOrderKernels : Pass<"moe-order-kernels", "::mlir::func::FuncOp"> {
+  let summary = "order kernels so that less memory is live at once";
+  let description = [{
+    Kernels that do not wait for each other may run in any order: after the
+    gradient of an activation is known, the weight gradient that reads the
+    activation frees its rows, and those of the next gradient can take their
+    place. Of the kernels that are ready the one comes first that adds least to
+    what is live, the former order deciding between equals. Nothing moves where
+    the most that is live at once would not become less. Sizes are those of
+    buffers that the function allocates, for 4096 of each symbol; results and
+    arguments count nothing. Works on tensors, so that values say what waits for
+    what; ops with side effects, and ops that read what another one overwrites,
+    keep their order.
+
+    ```mlir before
+    func.func @f(%x: tensor<?x16xf32> {moe.dims = ["T", 16]}, %sum: tensor<16xf32>) -> (tensor<?x16xf32>, tensor<16xf32>) {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %x, %c0 : tensor<?x16xf32>
+      %e = tensor.empty(%t) : tensor<?x16xf32>
+      %a = linalg.exp ins(%x : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      %b = linalg.abs ins(%x : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      %c = linalg.log ins(%b : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      %d = linalg.reduce {arith.addf} ins(%a : tensor<?x16xf32>) outs(%sum : tensor<16xf32>) dimensions = [0]
+      return %c, %d : tensor<?x16xf32>, tensor<16xf32>
+    }
+    ```
+    becomes
+    ```mlir after
+    func.func @f(%x: tensor<?x16xf32> {moe.dims = ["T", 16]}, %sum: tensor<16xf32>) -> (tensor<?x16xf32>, tensor<16xf32>) {
+      %c0 = arith.constant 0 : index
+      %t = tensor.dim %x, %c0 : tensor<?x16xf32>
+      %e = tensor.empty(%t) : tensor<?x16xf32>
+      %a = linalg.exp ins(%x : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      %d = linalg.reduce {arith.addf} ins(%a : tensor<?x16xf32>) outs(%sum : tensor<16xf32>) dimensions = [0]
+      %b = linalg.abs ins(%x : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      %c = linalg.log ins(%b : tensor<?x16xf32>) outs(%e : tensor<?x16xf32>) -> tensor<?x16xf32>
+      return %c, %d : tensor<?x16xf32>, tensor<16xf32>
+    }
+    ```
+  }];
+}
+
 def MoePlanWorkspace : Pass<"moe-plan-workspace", "::mlir::func::FuncOp"> {
   let summary = "temporaries are views of one workspace argument";
   let description = [{
     Public functions get a last argument `memref<?xi8>` with `moe.role =
     "workspace"`, and every `memref.alloc` becomes a view of it. Temporaries
     whose lifetimes do not overlap share space; an assignment keeps its tables
-    alive. The workspace is a sequence of parts of const + sum of coefficient *
-    symbol bytes, each rounded up to 64; `moe.workspace` lists them, so that the
-    host can tell the size before a call.
+    alive. A temporary begins where the last of those ends that it is laid
+    `after`, at 0 where there are none, so that no two that live at once overlap
+    whatever the sizes are; ends are rounded up to 64. The order in which they
+    are laid is the best of a few (longest life first, largest first, first used
+    first) for 4096 of each symbol. `moe.workspace` lists them in that order, so
+    that the host can tell the size before a call: the largest end.
 
     ```mlir before
     func.func @f(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
@@ -460,7 +505,7 @@ def MoePlanWorkspace : Pass<"moe-plan-workspace", "::mlir::func::FuncOp"> {
     func.func @f(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
                  %y: memref<?x16xf32> {moe.dims = ["T", 16]},
                  %w: memref<?xi8> {moe.name = "workspace", moe.role = "workspace"})
-        attributes {moe.workspace = {align = 64 : i64, terms = [{T = 64 : i64, const = 0 : i64} ]}} {
+        attributes {moe.workspace = {align = 64 : i64, temporaries = [{after = [], bytes = "64*T"} ]}} {
       %offset = arith.constant 0 : index
       %c0 = arith.constant 0 : index
       %t = memref.dim %x, %c0 : memref<?x16xf32>

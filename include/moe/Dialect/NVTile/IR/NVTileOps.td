@@ -336,8 +336,9 @@ def NVTile_ReadOp : NVTile_Op<"read"> {
   let description = [{
     For operands of an epilogue, which come through the ring like those of a
     product: rows `row` + 64 * warpgroup on of tile `tile`, which is rows of 64
-    columns. One fragment is 32 of them from `column` (0 or 32); two fragments
-    are the even and the odd ones.
+    columns. One fragment is 16 or 32 of them from `column`, a multiple of as
+    many; two fragments are as many even and odd ones, and `column` counts those
+    of one fragment.
 
     ```
     %h = nvtile.read %ring[%p] tile 1 row 128 column 32 warpgroup %w
