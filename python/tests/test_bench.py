@@ -49,7 +49,7 @@ def test_kernels_have_their_roles_and_limits():
     assert found["combine"]["of strict roofline"] == pytest.approx(bytes_ / 1e9 / 10e-6)
     assert found["up"]["of loose roofline"] > found["up"]["of strict roofline"]
     roles = report.role_times("backward", KERNELS["backward"])
-    assert roles == {"d-up": 30.0, "d-X": 40.0, "d-W1": 50.0, "d-W2": 25.0, "combine": 10.0, "other": 2.0}
+    assert roles == {"d-up": 30.0, "d-X": 40.0, "d-W2": 50.0, "d-W1": 25.0, "combine": 10.0, "other": 2.0}
 
 
 def part(name, rate):

@@ -79,8 +79,7 @@ Value Sort::loadChunk(Value first) {
 }
 
 /// step(i, whether id i of the chunk is of a class, carried) for the ids there
-/// are. A few are loaded before the first is used: one by one, each would wait
-/// for shared memory.
+/// are, a few of them loaded at once.
 Values Sort::overChunk(Value chunkIds, Value first, Value wanted, Value init,
                        function_ref<Value(Value, Value, Value)> step) {
   Value narrow = i32(wanted);

@@ -32,13 +32,13 @@ def seconds(kernels: Work, flops: float, copy: float) -> float:
 
 ROLES = {
     "forward": [("matmul", ["up", "down"]), ("combine", ["combine"])],
-    "backward": [("matmul", ["d-up", "d-X"]), ("outer", ["d-W1", "d-W2"]), ("combine", ["combine"])],
+    "backward": [("matmul", ["d-up", "d-X"]), ("outer", ["d-W2", "d-W1"]), ("combine", ["combine"])],
 }
 
 
 def role_times(part: str, kernels: dict[str, float]) -> dict[str, float]:
-    """Microseconds by role: kernels of a kind have the order of their names' numbers; what has no
-    role in a roofline (sorting, work tables) is "other"."""
+    """Microseconds by role: kernels of a kind have the order of their names' numbers, in which they run (d-W2
+    first, which frees A: moe-order-kernels); what has no role in a roofline (sorting, work tables) is "other"."""
     roles: dict[str, float] = {}
     rest = dict(kernels)
     for kind, names in ROLES[part]:
