@@ -18,6 +18,10 @@ using namespace mlir::moe;
 /// of any CPU like them.
 static constexpr int64_t kAlignment = 64;
 
+/// Temporaries of which pairs are exchanged to find a better order, at most:
+/// the time grows with the fourth power.
+static constexpr size_t kMostExchanged = 48;
+
 namespace {
 
 /// One allocation: its size in bytes, the first and last op (by number in the
@@ -121,7 +125,8 @@ double Planner::sizeOf(ArrayRef<unsigned> order) const {
   return size;
 }
 
-/// The best of a few orders, then of those with two temporaries exchanged.
+/// The best of a few orders, then of those with two temporaries exchanged where
+/// they are few.
 SmallVector<unsigned> Planner::bestOrder() const {
   SmallVector<unsigned> best;
   double least = 0;
@@ -154,7 +159,7 @@ SmallVector<unsigned> Planner::bestOrder() const {
     });
     consider(order);
   }
-  for (bool better = true; better;) {
+  for (bool better = temporaries.size() <= kMostExchanged; better;) {
     better = false;
     for (size_t i = 0; i < best.size(); ++i)
       for (size_t j = i + 1; j < best.size(); ++j) {

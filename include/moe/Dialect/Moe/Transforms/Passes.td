@@ -486,8 +486,9 @@ def MoePlanWorkspace : Pass<"moe-plan-workspace", "::mlir::func::FuncOp"> {
     `after`, at 0 where there are none, so that no two that live at once overlap
     whatever the sizes are; ends are rounded up to 64. The order in which they
     are laid is the best of a few (longest life first, largest first, first used
-    first) for 4096 of each symbol. `moe.workspace` lists them in that order, so
-    that the host can tell the size before a call: the largest end.
+    first, and what exchanging two makes of the best) for 4096 of each symbol.
+    `moe.workspace` lists them in that order, so that the host can tell the size
+    before a call: the largest end.
 
     ```mlir before
     func.func @f(%x: memref<?x16xf32> {moe.dims = ["T", 16]},
