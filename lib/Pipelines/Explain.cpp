@@ -190,17 +190,8 @@ private:
   }
 
   Amount bytesOf(Value value) {
-    auto type = cast<MemRefType>(value.getType());
-    LinearExpr size(1);
-    for (unsigned dim = 0; dim < type.getRank(); ++dim) {
-      std::optional<LinearExpr> one = dims.sizeOf(value, dim);
-      std::optional<LinearExpr> product =
-          one ? LinearExpr::mul(size, *one) : std::nullopt;
-      if (!product)
-        return {};
-      size = *product;
-    }
-    return Amount(size, std::max(1u, type.getElementTypeBitWidth() / 8));
+    std::optional<LinearExpr> bytes = dims.bytesOf(value);
+    return bytes ? Amount(*bytes, 1) : Amount();
   }
 
   /// T*K.

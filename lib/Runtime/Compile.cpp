@@ -25,8 +25,8 @@ namespace {
 //===----------------------------------------------------------------------===//
 
 const std::string &hostCPU() {
-  static const auto &text = *new std::string(
-      [] { return sys::getHostCPUName().str() + " " + hostFeatureText(); }());
+  static const auto &text =
+      *new std::string(sys::getHostCPUName().str() + " " + hostFeatureText());
   return text;
 }
 

@@ -30,8 +30,8 @@ public:
 
 private:
   Value loadChunk(Value first);
-  Values overChunk(Value chunkIds, Value first, Value wanted, Value init,
-                   function_ref<Value(Value, Value, Value)> step);
+  Value overChunk(Value chunkIds, Value first, Value wanted, Value init,
+                  function_ref<Value(Value, Value, Value)> step);
   Value countInChunk(Value chunkIds, Value first, Value wanted);
   void place(Value chunkIds, Value first, Value wanted, Value next);
   Value scanClasses(function_ref<Value(Value)> countOf,
@@ -80,8 +80,8 @@ Value Sort::loadChunk(Value first) {
 
 /// step(i, whether id i of the chunk is of a class, carried) for the ids there
 /// are, a few of them loaded at once.
-Values Sort::overChunk(Value chunkIds, Value first, Value wanted, Value init,
-                       function_ref<Value(Value, Value, Value)> step) {
+Value Sort::overChunk(Value chunkIds, Value first, Value wanted, Value init,
+                      function_ref<Value(Value, Value, Value)> step) {
   Value narrow = i32(wanted);
   Value filled = b.minimum(b.index(chunk), b.sub(slots, first));
   return b.carry(b.index(0), filled, kAtOnce, init,
@@ -93,7 +93,7 @@ Values Sort::overChunk(Value chunkIds, Value first, Value wanted, Value init,
                    for (int64_t j = 0; j < kAtOnce; ++j)
                      value = step(b.add(i, j), b.equal(ids[j], narrow), value);
                    return Values{value};
-                 });
+                 })[0];
 }
 
 /// How many of the chunk are of a class (i32).
@@ -102,7 +102,7 @@ Value Sort::countInChunk(Value chunkIds, Value first, Value wanted) {
   return overChunk(chunkIds, first, wanted, zero,
                    [&](Value, Value mine, Value sum) {
                      return b.add(sum, b.select(mine, one, zero));
-                   })[0];
+                   });
 }
 
 /// Gives the class's slots of the chunk the rows from `next` on. A sentinel's

@@ -83,10 +83,11 @@ EpilogueLayout::EpilogueLayout(GroupedMatmulOp op) {
   step = kHalf;
   ValueRange yielded = op.getBody().front().getTerminator()->getOperands();
   for (const EpiloguePort &out : outs) {
-    bool sums = out.port.getKind() == PortKind::Partials;
+    bool sums = fromRing && out.port.getKind() == PortKind::Partials;
     bool several = op.getLhs().size() > 1 ||
                    yielded.front().getDefiningOp<arith::AddFOp>();
-    if (fromRing && sums && several)
+    sumsRows |= sums;
+    if (sums && several)
       step = kQuarter;
     yielded = yielded.drop_front(out.port.numValues());
   }
@@ -396,9 +397,6 @@ Value Epilogue::run(Value accumulator, Value position, const TileRows &rows,
       ReleaseOp::create(b, ring, b.add(first, i));
   };
   Values sums(outs.size());
-  bool sumsRows = fromRing && llvm::any_of(outs, [](const Port &out) {
-                    return out.port.getKind() == PortKind::Partials;
-                  });
   for (int64_t chunk = 0; chunk < columns; chunk += kChunk) {
     Value column = b.add(rows.column, chunk);
     for (int64_t i = 0; i < stages; ++i)

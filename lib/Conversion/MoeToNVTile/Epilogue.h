@@ -42,7 +42,9 @@ struct EpilogueLayout {
   /// Whether results leave by those stages, which then are held until the next
   /// ones have been stored.
   bool fromRing = false;
-  /// Otherwise: stores through staging that a tile makes.
+  /// Whether sums of rows are made beside them.
+  bool sumsRows = false;
+  /// Where results do not: stores through staging that a tile makes.
   int64_t stores = 0;
   /// Columns that the region's body runs on at a time.
   int64_t step;

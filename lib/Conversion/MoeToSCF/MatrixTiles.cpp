@@ -200,7 +200,7 @@ void mlir::moe::packTileSide(KernelEmitter &b, TileSide side, Value rows,
         }
       };
       b.when(
-          b.less(b.index(kLanes - 1), b.select(whole, present, zero)),
+          arith::AndIOp::create(b, whole, b.less(b.index(kLanes - 1), present)),
           [&] { pack(/*ragged=*/false); }, [&] { pack(/*ragged=*/true); });
     });
   });

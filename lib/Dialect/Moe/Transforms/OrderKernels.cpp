@@ -21,8 +21,8 @@ using namespace mlir::moe;
 
 namespace {
 
-/// A kernel, or another op whose place is free: what waits for it, how much it
-/// waits for, and the buffers that it makes or is the last to use.
+/// A kernel, or another op that takes time: what waits for it, how much it
+/// waits for, and the buffers that it touches.
 struct Step {
   Operation *op;
   SmallVector<unsigned> successors;
@@ -46,9 +46,11 @@ private:
   void findSteps();
   double peakOf(ArrayRef<unsigned> order) const;
   SmallVector<unsigned> listSchedule() const;
-  /// What is live after a step, over what was before; `during` with what it is
-  /// the last to use.
-  double change(unsigned step, ArrayRef<unsigned> left, double *during) const;
+  /// Bytes that a step makes, and those that it is the last to use, where
+  /// `left` are the uses that each buffer still has.
+  std::pair<double, double> madeAndFreed(unsigned step,
+                                         ArrayRef<unsigned> left) const;
+  SmallVector<unsigned> usesOfBuffers() const;
 
   Block &block;
   Dimensions &dims;
@@ -60,9 +62,8 @@ private:
 
 /// Ops of no cost, which go wherever their users go.
 bool isFree(Operation *op) {
-  return isa<tensor::EmptyOp>(op) ||
-         (isMemoryEffectFree(op) && op->getNumRegions() == 0 &&
-          !isa<DestinationStyleOpInterface>(op));
+  return isMemoryEffectFree(op) && op->getNumRegions() == 0 &&
+         !isa<DestinationStyleOpInterface>(op);
 }
 
 /// Calls back for each value that an op or an op inside reads.
@@ -132,7 +133,7 @@ void Schedule::findSteps() {
     }
   // Steps that a value waits for, through ops of no cost.
   DenseMap<Value, llvm::SmallSetVector<unsigned, 4>> madeBy;
-  DenseMap<Value, SmallVector<unsigned>> readBy;
+  DenseMap<Value, SmallVector<unsigned>> touchedBy;
   std::optional<unsigned> lastEffect;
   for (Operation &op : block) {
     llvm::SmallSetVector<unsigned, 4> before;
@@ -152,7 +153,7 @@ void Schedule::findSteps() {
       for (Value init : inPlace.getDpsInits())
         if (isa<RankedTensorType>(init.getType()) &&
             !init.getDefiningOp<tensor::EmptyOp>())
-          before.insert_range(readBy[aliases.getOrInsertLeaderValue(init)]);
+          before.insert_range(touchedBy[aliases.getOrInsertLeaderValue(init)]);
     if (!isMemoryEffectFree(&op)) {
       if (lastEffect)
         before.insert(*lastEffect);
@@ -167,7 +168,7 @@ void Schedule::findSteps() {
           value.getDefiningOp<tensor::EmptyOp>())
         return;
       Value leader = aliases.getOrInsertLeaderValue(value);
-      readBy[leader].push_back(step);
+      touchedBy[leader].push_back(step);
       if (auto it = bufferOf.find(leader); it != bufferOf.end())
         steps[step].buffers.insert(it->second);
     };
@@ -182,8 +183,8 @@ void Schedule::findSteps() {
       ++buffers[buffer].uses;
 }
 
-double Schedule::change(unsigned step, ArrayRef<unsigned> left,
-                        double *during) const {
+std::pair<double, double>
+Schedule::madeAndFreed(unsigned step, ArrayRef<unsigned> left) const {
   double made = 0, freed = 0;
   for (unsigned buffer : steps[step].buffers) {
     if (left[buffer] == buffers[buffer].uses)
@@ -191,19 +192,21 @@ double Schedule::change(unsigned step, ArrayRef<unsigned> left,
     if (left[buffer] == 1)
       freed += buffers[buffer].bytes;
   }
-  if (during)
-    *during = made;
-  return made - freed;
+  return {made, freed};
+}
+
+SmallVector<unsigned> Schedule::usesOfBuffers() const {
+  return llvm::map_to_vector(buffers,
+                             [](const Buffer &buffer) { return buffer.uses; });
 }
 
 double Schedule::peakOf(ArrayRef<unsigned> order) const {
-  SmallVector<unsigned> left = llvm::map_to_vector(
-      buffers, [](const Buffer &buffer) { return buffer.uses; });
-  double live = 0, peak = 0, during = 0;
+  SmallVector<unsigned> left = usesOfBuffers();
+  double live = 0, peak = 0;
   for (unsigned step : order) {
-    double after = change(step, left, &during);
-    peak = std::max(peak, live + during);
-    live += after;
+    auto [made, freed] = madeAndFreed(step, left);
+    peak = std::max(peak, live + made);
+    live += made - freed;
     for (unsigned buffer : steps[step].buffers)
       --left[buffer];
   }
@@ -211,8 +214,7 @@ double Schedule::peakOf(ArrayRef<unsigned> order) const {
 }
 
 SmallVector<unsigned> Schedule::listSchedule() const {
-  SmallVector<unsigned> left = llvm::map_to_vector(
-      buffers, [](const Buffer &buffer) { return buffer.uses; });
+  SmallVector<unsigned> left = usesOfBuffers();
   SmallVector<unsigned> waits = llvm::map_to_vector(
       steps, [](const Step &step) { return step.predecessors; });
   SmallVector<unsigned> order;
@@ -222,10 +224,10 @@ SmallVector<unsigned> Schedule::listSchedule() const {
     for (unsigned step = 0; step < steps.size(); ++step) {
       if (waits[step])
         continue;
-      double after = change(step, left, nullptr);
-      if (!best || after < least) {
+      auto [made, freed] = madeAndFreed(step, left);
+      if (!best || made - freed < least) {
         best = step;
-        least = after;
+        least = made - freed;
       }
     }
     order.push_back(*best);
