@@ -62,7 +62,7 @@ func.func @overwritten(%x: tensor<?x128xf32> {moe.dims = ["T", 128]}, %sum: tens
 
 // -----
 
-// A view keeps its buffer alive, and ops with side effects keep their order.
+// A view keeps its buffer alive.
 // CHECK-LABEL: func.func @views(
 // CHECK:         call @first
 // CHECK:         call @second
@@ -85,4 +85,26 @@ func.func @views(%x: tensor<?x128xf32> {moe.dims = ["T", 128]}, %sum: tensor<f32
   %r = linalg.reduce {arith.addf} ins(%flat : tensor<?xf32>) outs(%sum : tensor<f32>) dimensions = [0]
   %s = linalg.reduce {arith.addf} ins(%b : tensor<?x128xf32>) outs(%other : tensor<128xf32>) dimensions = [0]
   return %r, %s : tensor<f32>, tensor<128xf32>
+}
+
+// -----
+
+// Ops with side effects keep their order: the second one would free %a before
+// %b is made.
+// CHECK-LABEL: func.func @effects(
+// CHECK:         linalg.exp
+// CHECK-NEXT:    linalg.abs
+// CHECK-NEXT:    call @first
+// CHECK-NEXT:    call @second
+func.func private @first(tensor<?x128xf32>)
+func.func private @second(tensor<?x128xf32>)
+func.func @effects(%x: tensor<?x128xf32> {moe.dims = ["T", 128]}) {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x128xf32>
+  %e = tensor.empty(%t) : tensor<?x128xf32>
+  %a = linalg.exp ins(%x : tensor<?x128xf32>) outs(%e : tensor<?x128xf32>) -> tensor<?x128xf32>
+  %b = linalg.abs ins(%x : tensor<?x128xf32>) outs(%e : tensor<?x128xf32>) -> tensor<?x128xf32>
+  func.call @first(%b) : (tensor<?x128xf32>) -> ()
+  func.call @second(%a) : (tensor<?x128xf32>) -> ()
+  return
 }

@@ -66,6 +66,23 @@ func.func @larger(%x: memref<?x16xf32> {moe.dims = ["T", 16]}, %x8: memref<?x8xf
 
 // -----
 
+// What an op reads and what it writes live at once, though neither does before
+// or after.
+// CHECK-LABEL: func.func @chain(
+// CHECK-SAME:    temporaries = [{after = [], bytes = "64*T"}, {after = [0], bytes = "64*T"}]
+func.func @chain(%x: memref<?x16xf32> {moe.dims = ["T", 16]}) {
+  %c0 = arith.constant 0 : index
+  %t = memref.dim %x, %c0 : memref<?x16xf32>
+  %a = memref.alloc(%t) : memref<?x16xf32>
+  %b = memref.alloc(%t) : memref<?x16xf32>
+  memref.copy %x, %a : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %a, %b : memref<?x16xf32> to memref<?x16xf32>
+  memref.copy %b, %x : memref<?x16xf32> to memref<?x16xf32>
+  return
+}
+
+// -----
+
 // The tables live as long as the assignment is used: nothing shares with them.
 // CHECK-LABEL: func.func @tables(
 // CHECK-SAME:    temporaries = [{after = [], bytes = "8*T"}, {after = [0], bytes = "8*T"}, {after = [1], bytes = 32 : i64}, {after = [2], bytes = 32 : i64}, {after = [3], bytes = "8*T"}]
